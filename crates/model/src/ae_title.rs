@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// PS3.8 Table 9-11: the field has sixteen bytes.
-pub const AE_TITLE_LENGTH: usize = 16;
+const AE_TITLE_LENGTH: usize = 16;
 
 /// An AE title without its insignificant leading and trailing spaces; case matters.
 ///

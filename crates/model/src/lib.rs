@@ -10,6 +10,7 @@ mod instance;
 pub mod key;
 mod phi;
 pub mod sop_class;
+pub mod span;
 mod spiffe;
 mod tenant;
 mod timestamp;

@@ -3,9 +3,9 @@
 use std::fmt;
 
 /// SPIFFE-ID §2.3: an implementation must accept 2048 bytes; more is refused.
-pub const MAX_SPIFFE_ID_LENGTH: usize = 2048;
+const MAX_SPIFFE_ID_LENGTH: usize = 2048;
 /// SPIFFE-ID §2.3: a trust domain has at most 255 bytes.
-pub const MAX_TRUST_DOMAIN_LENGTH: usize = 255;
+const MAX_TRUST_DOMAIN_LENGTH: usize = 255;
 
 /// Why a text is not a SPIFFE ID. Each is a reason code of the V rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

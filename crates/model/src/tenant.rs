@@ -1,7 +1,7 @@
 use std::fmt;
 
 /// Tenant names stay short: they are part of every object key (S3 allows 1024 bytes) and row key.
-pub const MAX_TENANT_LENGTH: usize = 63;
+const MAX_TENANT_LENGTH: usize = 63;
 
 /// Who owns a study in the archive: given by the row of the access table, never by the data set.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

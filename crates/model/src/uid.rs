@@ -5,7 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 
 /// PS3.5 §9.1: a UID has at most 64 characters.
-pub const MAX_UID_LENGTH: usize = 64;
+const MAX_UID_LENGTH: usize = 64;
 
 /// Names what a [`Uid`] identifies, so that a study is never looked up where a series is meant.
 pub trait Kind {

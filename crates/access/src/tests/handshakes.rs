@@ -1,0 +1,157 @@
+use model::SpiffeId;
+use rustls::HandshakeKind;
+use rustls::version::{TLS12, TLS13};
+
+use crate::testing::{CT1, Ca, GATEWAY, anonymous, domain, now, seconds, shake, valid};
+use crate::{RejectionCode, TrustBundles};
+
+const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
+
+#[test]
+fn a_caller_is_who_its_svid_says_in_tls_1_2_and_1_3() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let caller = ca.intermediate(|_| ()).leaf(CT1);
+    for (version, name) in VERSIONS.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
+        let handshake = trust.await_caller();
+        let (server, client, result) = shake(handshake.config(), caller.stranger(version));
+        result.expect(name);
+        let peer = handshake.finish(&server).expect(name);
+        assert_eq!((peer.id().as_str(), peer.tls_version()), (CT1, name));
+        assert!(peer.cipher_suite().contains("AES") || peer.cipher_suite().contains("CHACHA20"));
+        assert_eq!(client.handshake_kind(), Some(HandshakeKind::Full).filter(|_| !client.is_handshaking()));
+    }
+}
+
+#[test]
+fn a_caller_without_a_certificate_is_refused() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    for version in VERSIONS {
+        let handshake = trust.await_caller();
+        let (server, _, result) = shake(handshake.config(), anonymous(version));
+        let error = result.expect_err("anonymous");
+        assert_eq!(handshake.rejection(), None);
+        assert_eq!(handshake.blame(&error).map(|rejection| rejection.code), Some(RejectionCode::NoClientCert));
+        assert!(handshake.finish(&server).is_err());
+    }
+}
+
+#[test]
+fn an_expired_caller_is_refused_and_every_reason_looks_alike_on_the_wire() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let expired = ca.leaf_with(CT1, |params| valid(params, -3600, -1));
+    let foreign = Ca::root().leaf(CT1);
+    for version in VERSIONS {
+        let mut errors = Vec::new();
+        for (leaf, code) in [(&expired, RejectionCode::Expired), (&foreign, RejectionCode::ChainUntrusted)] {
+            let handshake = trust.await_caller();
+            let (server, _, result) = shake(handshake.config(), leaf.stranger(version));
+            errors.push(result.expect_err("refused"));
+            assert_eq!(handshake.rejection().map(|rejection| rejection.code), Some(code));
+            assert_eq!(handshake.finish(&server).expect_err("refused").code, code);
+        }
+        assert_eq!(errors[0], errors[1]);
+    }
+}
+
+/// V-33: with rustls' defaults the second handshake would be a resumption and the verifier would never run.
+#[test]
+fn a_caller_that_comes_again_shakes_hands_in_full() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let caller = ca.leaf(CT1);
+    for version in VERSIONS {
+        let config = caller.stranger(version);
+        for visit in ["first", "second"] {
+            let handshake = trust.await_caller();
+            let (server, client, result) = shake(handshake.config(), config.clone());
+            result.expect(visit);
+            assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full), "{visit}");
+            assert_eq!(client.tls13_tickets_received(), 0, "{visit}");
+            handshake.finish(&server).expect(visit);
+        }
+    }
+}
+
+#[test]
+fn a_certificate_without_its_key_proves_nothing() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let (stolen, thief) = (ca.leaf(CT1), ca.leaf("spiffe://hosp-a.example/thief"));
+    for version in VERSIONS {
+        let handshake = trust.await_caller();
+        let (server, _, result) = shake(handshake.config(), stolen.stranger_with_key_of(&thief, version));
+        assert!(result.is_err());
+        assert_eq!(handshake.finish(&server).expect_err("unproven").code, RejectionCode::Handshake);
+    }
+}
+
+#[test]
+fn a_handshake_is_finished_only_with_its_own_connection_and_only_once() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let (one, two) = (trust.await_caller(), trust.await_caller());
+    let (first, _, result) = shake(one.config(), ca.leaf(CT1).stranger(&TLS13));
+    result.expect("good");
+    let (second, _, result) = shake(two.config(), ca.leaf("spiffe://hosp-a.example/b").stranger(&TLS13));
+    result.expect("good");
+    assert_eq!(one.finish(&second).expect_err("another's connection").code, RejectionCode::Handshake);
+    assert_eq!(trust.await_caller().finish(&first).expect_err("nothing verified").code, RejectionCode::Handshake);
+
+    let (_, _, again) = shake(two.config(), ca.leaf(CT1).stranger(&TLS13));
+    assert!(again.is_err(), "a configuration is good for one connection");
+    assert!(two.finish(&second).is_err(), "and its first use is spoilt by the second");
+}
+
+#[test]
+fn an_unfinished_handshake_gives_no_peer() {
+    let ca = Ca::root();
+    let handshake = ca.leaf(GATEWAY).trust(ca.bundle()).await_caller();
+    let connection = rustls::ServerConnection::new(handshake.config()).expect("usable");
+    assert_eq!(handshake.finish(&connection).expect_err("nothing happened").code, RejectionCode::Handshake);
+}
+
+#[test]
+fn a_call_reaches_exactly_the_receiver_that_was_meant() {
+    let ca = Ca::root();
+    let receiver = ca.leaf(GATEWAY).trust(ca.bundle());
+    let forwarder = ca.leaf(CT1).trust(ca.bundle());
+
+    let (listening, call) = (receiver.await_caller(), forwarder.call(SpiffeId::parse(GATEWAY).expect("valid")));
+    let (server, client, result) = shake(listening.config(), call.config());
+    result.expect("both are good");
+    assert_eq!(call.finish(&client).expect("the gateway").id().as_str(), GATEWAY);
+    assert_eq!(listening.finish(&server).expect("the forwarder").id().as_str(), CT1);
+
+    let call = forwarder.call(SpiffeId::parse("spiffe://hosp-a.example/other").expect("valid"));
+    let (_, client, result) = shake(receiver.await_caller().config(), call.config());
+    assert!(result.is_err());
+    let rejection = call.rejection().expect("refused");
+    assert_eq!(rejection.code, RejectionCode::UnexpectedId);
+    assert_eq!(rejection.claimed.as_ref().map(SpiffeId::as_str), Some(GATEWAY));
+    assert!(call.finish(&client).is_err());
+}
+
+#[test]
+fn a_live_connection_is_judged_again_by_new_bundles_and_the_time() {
+    let (ca, other) = (Ca::root(), Ca::root());
+    let own = ca.leaf(GATEWAY);
+    let trust = own.trust(ca.bundle());
+    let handshake = trust.await_caller();
+    let (server, _, result) = shake(handshake.config(), ca.leaf(CT1).stranger(&TLS13));
+    result.expect("good");
+    let peer = handshake.finish(&server).expect("good");
+
+    let code = |result: Result<(), crate::Rejection>| result.err().map(|rejection| rejection.code);
+    assert_eq!(code(trust.recheck(&peer, now())), None);
+    let end = peer.svid().not_after();
+    assert_eq!(code(trust.recheck(&peer, end)), None, "V-30 is for new connections");
+    assert_eq!(code(trust.recheck(&peer, end.plus(seconds(1)))), Some(RejectionCode::Expired));
+    assert_eq!(code(own.trust(other.bundle()).recheck(&peer, now())), Some(RejectionCode::ChainUntrusted));
+    let nobody = TrustBundles::new([]).expect("empty");
+    assert_eq!(code(own.trust(nobody).recheck(&peer, now())), Some(RejectionCode::TdUnknown));
+    let both = TrustBundles::new([(domain(), format!("{}{}", other.pem, ca.pem).as_bytes())]).expect("usable");
+    assert_eq!(code(own.trust(both).recheck(&peer, now())), None, "a root was added");
+}

@@ -1,0 +1,190 @@
+use model::Digest;
+
+use super::precedence::CT1_ROW;
+use crate::{MinTls, Standing, Table, TableError};
+
+/// The example of access-table.md.
+const EXAMPLE: &str = r#"revision = 17
+
+[[row]]
+id = "hosp-a-ct1"
+effect = "allow"
+identity = "spiffe://hosp-a.example/ingest/ct1"
+tenant = "hosp-a"
+called_aets = ["ARCHIVE"]
+calling_aets = ["HOSPA_FWD"]
+operations = ["echo", "store", "commit"]
+sop_classes = ["CTImageStorage"]          # keyword or UID; named sets such as "all-storage"; "*" is legal and linted
+transfer_syntaxes = ["*"]
+source_vpce = ["vpce-08d2bf15fac5001c9"]  # narrows, never grants
+max_associations = 8
+on_conflict = "revise"
+quiet = "60s"
+valid_until = 2027-01-31T00:00:00Z
+state = "enabled"
+owner = "pacs@hosp-a.example"
+ticket = "CHG-1"
+"#;
+
+fn refused(text: &str) -> TableError {
+    Table::parse(text).err().unwrap_or_else(|| panic!("accepted: {text}"))
+}
+
+#[test]
+fn the_example_of_the_specification_is_a_table() {
+    let table = Table::parse(EXAMPLE).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((table.revision(), table.digest()), (17, Digest::of(EXAMPLE.as_bytes())));
+    let [row] = table.rows() else { panic!("one row") };
+    assert_eq!((row.id(), row.tenant().as_str()), ("hosp-a-ct1", "hosp-a"));
+    assert_eq!(row.identity().to_string(), "spiffe://hosp-a.example/ingest/ct1");
+    assert_eq!((row.max_associations(), row.quiet().map(|span| span.as_secs())), (Some(8), Some(60)));
+    assert_eq!(row.valid_until().map(|end| end.to_string()).as_deref(), Some("2027-01-31T00:00:00.000Z"));
+    assert_eq!((row.owner(), row.ticket()), (Some("pacs@hosp-a.example"), Some("CHG-1")));
+    assert_eq!(row.standing(), &Standing::Enabled);
+    assert_eq!(table.warnings(), ["row \"hosp-a-ct1\": transfer_syntaxes has \"*\", which allows every value"]);
+}
+
+#[test]
+fn the_other_columns_are_read_as_well() {
+    let more = "rev = 3\nmin_tls = \"1.3\"\nmax_svid_lifetime = \"90m\"\nmax_wait = \"24h\"\nquiet = \"500ms\"\n\
+        max_instance_bytes = 1\nnot_before = 2026-01-01T01:00:00+01:00\nstate = \"suspended\"\nreason = \"lost\"\n\
+        until = 2026-02-01T00:00:00Z\ncontact = \"c\"\ncreated_by = \"a\"\napproved_by = \"b\"\n\
+        updated_at = 2026-01-01\nreview_by = 2027-01-01T00:00:00Z\nmodalities = [\"CT\"]\n";
+    let table = Table::parse(&format!("revision = 0\n{CT1_ROW}{more}")).unwrap_or_else(|error| panic!("{error}"));
+    let row = &table.rows()[0];
+    assert_eq!((row.rev(), row.min_tls(), row.max_instance_bytes()), (Some(3), Some(MinTls::Tls13), Some(1)));
+    assert_eq!(row.max_svid_lifetime().map(|span| span.as_secs()), Some(5400));
+    assert_eq!(row.quiet().zip(row.max_wait()).map(|(q, w)| (q.as_millis(), w.as_secs())), Some((500, 86400)));
+    assert_eq!(row.not_before().map(|begin| begin.to_string()).as_deref(), Some("2026-01-01T00:00:00.000Z"));
+    assert_eq!(row.updated_at().map(|day| day.to_string()).as_deref(), Some("2026-01-01T00:00:00.000Z"));
+    assert_eq!((row.contact(), row.created_by(), row.approved_by()), (Some("c"), Some("a"), Some("b")));
+    assert!(row.review_by().is_some());
+    assert!(matches!(row.standing(), Standing::Suspended { reason: Some(_), until: Some(_) }));
+}
+
+#[test]
+fn a_table_without_rows_is_legal_and_a_text_without_a_revision_is_not() {
+    assert!(Table::parse("revision = 1").expect("legal").rows().is_empty());
+    for (name, text) in [("empty", ""), ("comment", "# nothing\n"), ("rows only", CT1_ROW), ("no TOML", "][")] {
+        assert!(Table::parse(text).is_err(), "{name}");
+    }
+    assert!(refused("").to_string().contains("revision"));
+}
+
+/// The row with one thing changed, and a word that must be in the message.
+#[test]
+fn one_fault_refuses_the_whole_table_and_is_named() {
+    let with = |column: &str| format!("{CT1_ROW}{column}\n");
+    let without = |from: &str, to: &str| {
+        assert!(CT1_ROW.contains(from), "{from}");
+        CT1_ROW.replace(from, to)
+    };
+    let deny = |columns: &str| format!("[[row]]\nid = \"ct1\"\neffect = \"deny\"\n{columns}\n");
+    let prefix =
+        |prefix: &str| without("identity = \"spiffe://hosp-a.example/ingest/ct1\"", &format!("prefix = \"{prefix}\""));
+    let again = |from: &str, to: &str| format!("{CT1_ROW}{}", without("\"ct1\"\n", "\"b\"\n").replace(from, to));
+    let cases: Vec<(&str, String, &str)> = vec![
+        ("unknown column", with("colour = \"red\""), "colour"),
+        ("a column that is not enforced yet", with("patient_issuers = [\"A\"]"), "not enforced"),
+        ("windows", with("windows = [\"* * * * *\"]"), "not enforced"),
+        ("id twice", format!("{CT1_ROW}{}", deny("")), "twice"),
+        ("no id", without("id = \"ct1\"\n", ""), "id"),
+        ("bad id", without("\"ct1\"\n", "\"c t\"\n"), "id"),
+        ("no effect", without("effect = \"allow\"\n", ""), "effect"),
+        ("unknown effect", without("\"allow\"", "\"maybe\""), "maybe"),
+        ("no identity", without("identity", "# "), "identity"),
+        ("identity without a path", without("/ingest/ct1", ""), "identity"),
+        ("wildcard in the trust domain", without("spiffe://hosp-a.example", "spiffe://*.example"), "identity"),
+        ("wildcard in the path", without("ingest/ct1", "ingest/*"), "identity"),
+        ("identity and prefix", with("prefix = \"spiffe://hosp-a.example/x/\""), "keep one"),
+        ("prefix without leave", prefix("spiffe://hosp-a.example/ingest/"), "allow_prefix"),
+        ("prefix without a slash", prefix("spiffe://hosp-a.example/ingest"), "end with /"),
+        ("bare prefix", prefix("spiffe://hosp-a.example/"), "prefix"),
+        ("prefix in the trust domain", prefix("spiffe://hosp-a/"), "prefix"),
+        ("no tenant", without("tenant", "# "), "tenant"),
+        ("bad tenant", without("\"hosp-a\"", "\"../x\""), "tenant"),
+        ("AE title of 17", without("ARCHIVE", "ARCHIVE_ARCHIVE_1"), "called_aets"),
+        ("unknown keyword", without("CTImageStorage", "CTStorage"), "CTStorage"),
+        ("unknown UID", without("CTImageStorage", "1.2.840.10008.5.1.4.1.1.9999"), "sop_classes"),
+        ("a query class", without("CTImageStorage", "1.2.840.10008.5.1.4.1.2.2.1"), "sop_classes"),
+        ("verification as a class", without("CTImageStorage", "1.2.840.10008.1.1"), "operations"),
+        ("no UID", without("CTImageStorage", "1..2"), "sop_classes"),
+        ("unknown syntax", without("[\"*\"]", "[\"JPEG\"]"), "transfer_syntaxes"),
+        ("unknown syntax UID", without("[\"*\"]", "[\"1.2.840.10008.1.2.999\"]"), "transfer_syntaxes"),
+        ("unknown operation", without("\"echo\"", "\"find\""), "find"),
+        ("bad modality", with("modalities = [\"ct\"]"), "modalities"),
+        ("empty narrowing", with("source_cidrs = []"), "source_cidrs"),
+        ("host bits", with("source_cidrs = [\"192.0.2.7/24\"]"), "source_cidrs"),
+        ("too many bits", with("source_cidrs = [\"192.0.2.7/33\"]"), "source_cidrs"),
+        ("signed bits", with("source_cidrs = [\"0.0.0.0/+0\"]"), "source_cidrs"),
+        ("bad endpoint", with("source_vpce = [\"vpce-XYZ\"]"), "source_vpce"),
+        ("local time", with("valid_until = 2027-01-31T00:00:00"), "valid_until"),
+        ("a day", with("valid_until = 2027-01-31"), "valid_until"),
+        (
+            "window upside down",
+            with("not_before = 2027-01-31T00:00:00Z\nvalid_until = 2026-01-31T00:00:00Z"),
+            "not_before",
+        ),
+        ("unknown TLS", with("min_tls = \"1.1\""), "1.1"),
+        ("no unit", with("quiet = \"60\""), "quiet"),
+        ("no number", with("quiet = \"s\""), "quiet"),
+        ("nothing", with("quiet = \"0s\""), "quiet"),
+        ("too long", with("max_wait = \"18446744073709551615h\""), "max_wait"),
+        ("wait before quiet", with("quiet = \"60s\"\nmax_wait = \"30s\""), "max_wait"),
+        ("no association", with("max_associations = 0"), "max_associations"),
+        ("negative", with("max_instance_bytes = -1"), "-1"),
+        ("until without suspension", with("until = 2027-01-31T00:00:00Z"), "until"),
+        ("reason without suspension", with("reason = \"x\""), "reason"),
+        ("unknown conflict", with("on_conflict = \"overwrite\""), "overwrite"),
+        ("same identity, same AE", again("x", "x"), "unclear"),
+        ("same identity, any AE", again("\"ARCHIVE\"", "\"*\""), "unclear"),
+        ("tenant in a deny row", deny("tenant = \"a\""), "tenant"),
+        ("empty list in a deny row", deny("called_aets = []"), "called_aets"),
+    ];
+    for (name, rows, word) in cases {
+        let error = refused(&format!("revision = 1\n{rows}"));
+        assert!(error.to_string().contains(word), "{name}: {error}");
+        assert!(error.line.is_some(), "{name}: {error}");
+    }
+    assert!(refused("revision = 1\ncolour = 1").to_string().contains("colour"));
+    assert!(refused("revision = 1\nallow_prefix = [\"A B\"]").to_string().contains("allow_prefix"));
+}
+
+#[test]
+fn an_error_says_where_it_is() {
+    let second = CT1_ROW.replace("\"ct1\"\n", "\"ct2\"\n").replace("CTImageStorage", "Nonsense");
+    let second = second.replace("ingest/ct1", "ingest/ct2");
+    let error = refused(&format!("revision = 1\n{CT1_ROW}{second}"));
+    assert_eq!((error.line, error.row.as_deref(), error.field), (Some(14), Some("ct2"), Some("sop_classes")));
+    assert!(error.to_string().contains("line 14: row \"ct2\": sop_classes has \"Nonsense\""), "{error}");
+    assert_eq!(refused("revision = 1\n\nrevision = 2\n").line, Some(3));
+}
+
+#[test]
+fn rows_of_one_identity_may_differ_in_their_ae_titles() {
+    let other = CT1_ROW.replace("\"ct1\"\n", "\"ct1-research\"\n").replace("ARCHIVE", "RESEARCH");
+    assert_eq!(Table::parse(&format!("revision = 1\n{CT1_ROW}{other}")).expect("legal").rows().len(), 2);
+}
+
+#[test]
+fn what_is_perhaps_not_meant_is_warned_about() {
+    let rows = r#"
+revision = 1
+allow_prefix = ["hosp-a.example"]
+[[row]]
+id = "wide"
+effect = "allow"
+prefix = "spiffe://hosp-a.example/ingest/"
+tenant = "hosp-a"
+called_aets = ["*"]
+operations = ["store"]
+[[row]]
+id = "stop"
+effect = "deny"
+"#;
+    let warnings = Table::parse(rows).expect("legal").warnings().join("\n");
+    for part in ["\"stop\" denies everything", "called_aets has \"*\"", "calling_aets is not there", "prefix", "owner"]
+    {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
+}

@@ -1,0 +1,84 @@
+//! The one place where a refusal becomes a wire answer (design: "status and failure mapping lives in one function").
+//! Refusals are named by who is at fault.
+
+use access::{Contradiction, Denial, DenialCode};
+use dimse::dataset::DataSetError;
+use dimse::{Reject, StoreRefusal, status};
+use store::Failure;
+
+/// Why an instance is not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// Not allowed: by the table of now.
+    #[error("{0}")]
+    Denied(Denial),
+    /// The peer's data set says other than its command.
+    #[error("{0}")]
+    Contradicted(Contradiction),
+    /// The peer's data set cannot be understood.
+    #[error("{0}")]
+    NotUnderstood(DataSetError),
+    /// The peer's command cannot be answered with anything better.
+    #[error("the C-STORE request is not valid")]
+    Malformed(StoreRefusal),
+    /// Our store is away, full or read-only.
+    #[error("the store failed: {0}")]
+    Store(Failure),
+    /// We are going away.
+    #[error("the receiver is shutting down")]
+    Draining,
+}
+
+/// The answer to a C-STORE that is refused.
+pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
+    let plain = |status, comment| StoreRefusal { status, comment, offending: &[] };
+    match refusal {
+        Refusal::Denied(denial) if denial.code == DenialCode::SopClass => {
+            plain(status::NOT_AUTHORISED, "SOP class not authorised for this identity")
+        }
+        Refusal::Denied(_) => plain(status::NOT_AUTHORISED, "not authorised"),
+        Refusal::Contradicted(Contradiction::NotAllowed(_)) => plain(status::NOT_AUTHORISED, "not authorised"),
+        Refusal::Contradicted(Contradiction::Class) => StoreRefusal {
+            status: status::DATA_SET_MISMATCH,
+            comment: "SOP Class UID of data set and command differ",
+            offending: &[0x0008_0016],
+        },
+        Refusal::Contradicted(Contradiction::Instance) => StoreRefusal {
+            status: status::DATA_SET_MISMATCH,
+            comment: "SOP Instance UID of data set and command differ",
+            offending: &[0x0008_0018],
+        },
+        Refusal::NotUnderstood(_) => plain(status::CANNOT_UNDERSTAND, "the data set cannot be parsed"),
+        Refusal::Malformed(answer) => *answer,
+        Refusal::Store(Failure::Conflict) => {
+            plain(status::DUPLICATE_INSTANCE, "other bytes are held under this SOP Instance UID")
+        }
+        Refusal::Store(_) => plain(status::OUT_OF_RESOURCES, "the archive is not available, send again later"),
+        Refusal::Draining => plain(status::OUT_OF_RESOURCES, "the receiver is shutting down, send again"),
+    }
+}
+
+impl Refusal {
+    /// The reason code for the audit log and metrics.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(denial) | Self::Contradicted(Contradiction::NotAllowed(denial)) => denial.code.as_str(),
+            Self::Contradicted(_) => "data_set_mismatch",
+            Self::NotUnderstood(_) => "cannot_understand",
+            Self::Malformed(_) => "malformed_request",
+            Self::Store(Failure::Conflict) => "duplicate_instance",
+            Self::Store(_) => "store_failed",
+            Self::Draining => "shutdown",
+        }
+    }
+}
+
+/// The answer to an association request that the table denies: a stranger learns nothing, an identity with a row is helped.
+pub(crate) fn reject(denial: &Denial) -> Reject {
+    match denial.code {
+        _ if !denial.knows_caller() => Reject::NoReason,
+        DenialCode::CalledAet => Reject::CalledAeTitle,
+        DenialCode::CallingAet => Reject::CallingAeTitle,
+        _ => Reject::NoReason,
+    }
+}

@@ -1,0 +1,390 @@
+//! `gateway.toml`: what was written, checked and put in its units. Unknown keys are refused.
+//!
+//! Every key may be overridden from the environment as `PORTCULLIS__SECTION__KEY`. Paths are relative to the file.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use model::TrustDomain;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where the gateway listens, and how much it takes on.
+    #[serde(default)]
+    pub receiver: Receiver,
+    /// Our own SVID.
+    pub identity: Identity,
+    /// Whose certificates are believed: one bundle per trust domain, never merged.
+    pub trust: Vec<TrustedDomain>,
+    /// Who may do what.
+    pub access: Access,
+    /// Where objects and index are.
+    pub archive: Archive,
+    /// When a study is called stable.
+    #[serde(default)]
+    pub stabiliser: Stabiliser,
+    /// Where verdicts are written.
+    pub audit: Audit,
+    /// Limits and timers of the DICOM upper layer.
+    #[serde(default)]
+    pub dicom: Dicom,
+}
+
+/// `[receiver]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Receiver {
+    /// A name for this receiver in the index, unique among receivers that share it.
+    pub name: String,
+    /// The DICOM TLS port (2762 is the registered one).
+    pub listen: SocketAddr,
+    /// `/healthz`, `/readyz`, `/metrics`, in the clear: keep it on loopback or behind a security group.
+    pub admin: SocketAddr,
+    /// TCP connections at a time, handshakes included. Each costs about 100 KiB.
+    pub max_connections: usize,
+    /// Associations at a time; one more gets A-ASSOCIATE-RJ 2/3/2. Each costs up to about 1 MiB while an instance streams.
+    pub max_associations: usize,
+    /// The TLS handshake must be complete by then.
+    #[serde(with = "model::span")]
+    pub handshake_timeout: Duration,
+    /// After SIGTERM, instances in flight have this long. Below the 120 s after which Fargate kills.
+    #[serde(with = "model::span")]
+    pub drain: Duration,
+}
+
+impl Default for Receiver {
+    fn default() -> Self {
+        Self {
+            name: "receiver-1".to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 2762)),
+            admin: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            max_connections: 512,
+            max_associations: 256,
+            handshake_timeout: Duration::from_secs(10),
+            drain: Duration::from_secs(105),
+        }
+    }
+}
+
+/// `[identity]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// PEM file: our certificate, then intermediates.
+    pub chain: PathBuf,
+    /// PEM file: the private key, readable by nobody else.
+    pub key: PathBuf,
+    /// The longest life that a caller's certificate may have (V-29).
+    #[serde(with = "model::span", default = "Identity::default_lifetime")]
+    pub max_svid_lifetime: Duration,
+    /// `compatible` or `strict`: whether what the X509-SVID standard only recommends is demanded (V-19, V-23, V-24).
+    #[serde(default)]
+    pub rules: RuleSet,
+}
+
+impl Identity {
+    fn default_lifetime() -> Duration {
+        access::Rules::default().max_svid_lifetime
+    }
+}
+
+/// How the V rules are read where X509-SVID says SHOULD.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuleSet {
+    /// SHOULD is tolerated when absent.
+    #[default]
+    Compatible,
+    /// SHOULD is MUST.
+    Strict,
+}
+
+/// `[[trust]]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrustedDomain {
+    /// The trust domain, such as `hospital-a.example`.
+    pub domain: TrustDomain,
+    /// PEM file with the root certificates of that domain.
+    pub bundle: PathBuf,
+}
+
+/// `[access]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The authorisation table.
+    pub table: PathBuf,
+    /// How often table and certificates are looked at again: a right withdrawn stops a live association within this and 1 s.
+    #[serde(with = "model::span", default = "Access::default_poll")]
+    pub poll: Duration,
+}
+
+impl Access {
+    fn default_poll() -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+/// `[archive]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Archive {
+    /// Directory of the embedded archive: `objects/` and `index.sqlite` are in it.
+    pub dir: PathBuf,
+}
+
+/// `[stabiliser]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stabiliser {
+    /// A study is stable when nothing came for this long, unless its row says otherwise.
+    #[serde(with = "model::span")]
+    pub quiet: Duration,
+    /// A study that never falls quiet is published after this long all the same.
+    #[serde(with = "model::span")]
+    pub max_wait: Duration,
+    /// Events, one JSON line each.
+    pub events: PathBuf,
+}
+
+impl Default for Stabiliser {
+    fn default() -> Self {
+        Self { quiet: study::DEFAULT_QUIET, max_wait: study::DEFAULT_MAX_WAIT, events: PathBuf::from("events.jsonl") }
+    }
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Audit {
+    /// Verdicts, one JSON line each.
+    pub file: PathBuf,
+}
+
+/// `[dicom]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dicom {
+    /// The P-DATA PDU length that we advertise, in bytes.
+    pub max_pdu_length: u32,
+    /// ARTIM (PS3.8 §9.1.5): the association request must come within this, and the peer must close within this.
+    #[serde(with = "model::span")]
+    pub artim: Duration,
+    /// An association between two messages may be silent this long.
+    #[serde(with = "model::span")]
+    pub idle: Duration,
+    /// A sender in the middle of a message may be silent this long.
+    #[serde(with = "model::span")]
+    pub stall: Duration,
+    /// An association ends at a message boundary when it is this old; the sender opens a new one.
+    #[serde(with = "model::span")]
+    pub max_association_age: Duration,
+    /// Refusals for lack of a right that an association may collect before it is aborted.
+    pub max_denials: u32,
+    /// Bytes of a data set held while its identifying UIDs have not come yet.
+    pub max_head: usize,
+    /// Bytes of DICOM JSON that are indexed for an instance; the object always has every byte.
+    pub max_metadata: usize,
+}
+
+impl Default for Dicom {
+    fn default() -> Self {
+        Self {
+            max_pdu_length: dimse::limits::MAX_PDU_LENGTH,
+            artim: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            stall: Duration::from_secs(30),
+            max_association_age: Duration::from_secs(900),
+            max_denials: 100,
+            max_head: dimse::dataset::Limits::default().head,
+            max_metadata: dimse::dataset::Limits::default().metadata,
+        }
+    }
+}
+
+/// The configuration cannot be used. The text says where and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// It is not TOML, or not of this shape.
+    #[error("{}: {problem}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// With line and column where TOML gives them.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads a file; environment overrides come from `environment` as `(name, value)`.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn load(path: &Path, environment: impl Iterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let malformed = |problem| ConfigError::Malformed { path: path.to_owned(), problem };
+        let mut config = Self::parse(&text, environment).map_err(malformed)?;
+        config.resolve(path.parent().unwrap_or(Path::new(".")));
+        config.check().map_err(malformed)?;
+        Ok(config)
+    }
+
+    fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
+        let mut overrides = environment.filter(|(name, _)| name.starts_with(OVERRIDE)).peekable();
+        if overrides.peek().is_none() {
+            // Straight from the text, so that an error can show its line.
+            return toml::from_str(text).map_err(|error| error.to_string());
+        }
+        let mut document: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        for (name, value) in overrides {
+            apply_override(&mut document, &name, &value)?;
+        }
+        document.try_into().map_err(|error| format!("with PORTCULLIS__… from the environment: {error}"))
+    }
+
+    fn resolve(&mut self, base: &Path) {
+        let bundles = self.trust.iter_mut().map(|trusted| &mut trusted.bundle);
+        let others = [
+            &mut self.identity.chain,
+            &mut self.identity.key,
+            &mut self.access.table,
+            &mut self.archive.dir,
+            &mut self.stabiliser.events,
+            &mut self.audit.file,
+        ];
+        for path in bundles.chain(others) {
+            *path = base.join(&*path);
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.trust.is_empty() {
+            return Err("no [[trust]] section: no caller could ever prove who it is".to_owned());
+        }
+        if self.receiver.max_connections < self.receiver.max_associations {
+            return Err("receiver.max_connections is below receiver.max_associations".to_owned());
+        }
+        if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.dicom.max_pdu_length) {
+            return Err(format!("dicom.max_pdu_length must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH}"));
+        }
+        let zero = [
+            ("access.poll", self.access.poll),
+            ("receiver.handshake_timeout", self.receiver.handshake_timeout),
+            ("dicom.artim", self.dicom.artim),
+            ("dicom.idle", self.dicom.idle),
+            ("dicom.stall", self.dicom.stall),
+            ("dicom.max_association_age", self.dicom.max_association_age),
+            ("stabiliser.quiet", self.stabiliser.quiet),
+        ]
+        .into_iter()
+        .find(|(_, span)| span.is_zero());
+        match zero {
+            Some((key, _)) => Err(format!("{key} must not be zero")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Below this a PDU is mostly header; DCMTK refuses to send to such a peer.
+const MIN_PDU_LENGTH: u32 = 4 * 1024;
+/// What a peer sends in one PDU never has to be held at once, but more than this gains nothing.
+const MAX_PDU_LENGTH: u32 = 1024 * 1024;
+
+const OVERRIDE: &str = "PORTCULLIS__";
+
+/// `PORTCULLIS__DICOM__IDLE=60s` sets `idle` in `[dicom]`. Lists cannot be overridden.
+fn apply_override(document: &mut toml::Table, name: &str, value: &str) -> Result<(), String> {
+    let path = name[OVERRIDE.len()..].to_lowercase();
+    let Some((section, key)) = path.split_once("__") else {
+        return Err(format!("{name}: an override is called {OVERRIDE}SECTION__KEY"));
+    };
+    let table = document.entry(section).or_insert_with(|| toml::Table::new().into()).as_table_mut();
+    let table = table.ok_or_else(|| format!("{name}: [{section}] is not a section that can be overridden"))?;
+    // A number or truth value stays one; everything else is text.
+    let written: Option<toml::Value> = toml::from_str::<toml::Table>(&format!("v = {value}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("v"))
+        .filter(|value| value.is_integer() || value.is_bool());
+    table.insert(key.to_owned(), written.unwrap_or_else(|| value.into()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+        [identity]
+        chain = "r.pem"
+        key = "r.key"
+        [[trust]]
+        domain = "hospital-a.invalid"
+        bundle = "a.pem"
+        [access]
+        table = "access.toml"
+        [archive]
+        dir = "."
+        [audit]
+        file = "audit.jsonl"
+    "#;
+
+    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+        Config::parse(text, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_sane_default() {
+        let config = parse(MINIMAL, &[]).expect("valid");
+        assert_eq!(config.receiver.listen.port(), 2762);
+        assert!(config.receiver.admin.ip().is_loopback());
+        assert_eq!(config.stabiliser.quiet, Duration::from_secs(60));
+        config.check().expect("the defaults agree with each other");
+    }
+
+    #[test]
+    fn the_environment_overrides_the_file() {
+        let config = parse(
+            MINIMAL,
+            &[("PORTCULLIS__RECEIVER__LISTEN", "127.0.0.1:0"), ("PORTCULLIS__DICOM__MAX_DENIALS", "7"), ("HOME", "/")],
+        )
+        .expect("valid");
+        assert_eq!(config.receiver.listen.port(), 0);
+        assert_eq!(config.dicom.max_denials, 7);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let with = |more: &str| format!("{MINIMAL}\n{more}");
+        assert!(parse(&with("[dicom]\nidel = \"3s\""), &[]).is_err(), "misspelt key");
+        assert!(parse(&with("[dicom]\nidle = 3"), &[]).is_err(), "span without a unit");
+        assert!(parse(MINIMAL, &[("PORTCULLIS__DICOM__IDEL", "3s")]).is_err(), "misspelt override");
+        assert!(parse(MINIMAL, &[("PORTCULLIS__TRUST__DOMAIN", "x")]).is_err(), "override of a list");
+        assert!(parse(&MINIMAL.replace("hospital-a.invalid", "Hospital A"), &[]).is_err(), "not a trust domain");
+    }
+
+    #[test]
+    fn values_that_contradict_each_other_are_refused() {
+        for (name, section) in [
+            ("limits", "[receiver]\nmax_connections = 1\nmax_associations = 2"),
+            ("PDU", "[dicom]\nmax_pdu_length = 0"),
+            ("zero", "[dicom]\nartim = \"0s\""),
+        ] {
+            let config = parse(&format!("{MINIMAL}\n{section}"), &[]).expect(name);
+            assert!(config.check().is_err(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The receiver from start to end: build everything, then bind, run, drain.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use metrics_exporter_prometheus::PrometheusHandle;
+use store::{Archive, EventLog};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use transport::{Incoming, Listener, RefusedBecause};
+
+use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
+use crate::config::Config;
+use crate::house::{Guests, House};
+use crate::live::Live;
+use crate::{admin, session, stabilise, telemetry};
+
+/// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
+pub struct Receiver {
+    house: Arc<House>,
+    listener: Listener,
+    admin: TcpListener,
+    metrics: PrometheusHandle,
+    events: EventLog,
+    audit: AuditWriter,
+}
+
+/// What `--check` found, and `receive` says when it starts.
+pub struct Checked {
+    live: Live,
+    archive: Archive,
+    config: Config,
+}
+
+impl Checked {
+    /// Reads and opens everything that a receiver needs, and binds nothing.
+    ///
+    /// # Errors
+    /// With the part that is not in order and what to do about it.
+    pub async fn build(config: Config) -> anyhow::Result<Self> {
+        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let options = store::LocalOptions {
+            receiver: config.receiver.name.clone(),
+            quiet: config.stabiliser.quiet,
+            max_wait: config.stabiliser.max_wait,
+        };
+        let archive = Archive::open_local(&config.archive.dir, options)
+            .await
+            .with_context(|| format!("the archive in {} cannot be used", config.archive.dir.display()))?;
+        Ok(Self { live, archive, config })
+    }
+
+    /// What is in force, a line each.
+    #[must_use]
+    pub fn summary(&self) -> Vec<String> {
+        let (table, trust) = (self.live.table(), self.live.trust());
+        let domains: Vec<_> = trust.bundles().domains().map(ToString::to_string).collect();
+        let identity = trust.identity();
+        let mut lines = vec![
+            format!("identity   {} until {}", identity.id(), identity.not_after()),
+            format!("trusts     {}", domains.join(", ")),
+            format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
+            format!("archive    {}", self.config.archive.dir.display()),
+            format!("listen     {} (DICOM over mutual TLS)", self.config.receiver.listen),
+            format!("admin      {} (/healthz /readyz /metrics)", self.config.receiver.admin),
+        ];
+        lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
+        lines
+    }
+}
+
+impl Receiver {
+    /// Opens audit and event log and binds the ports.
+    ///
+    /// # Errors
+    /// When a file cannot be written or a port is taken.
+    pub async fn bind(checked: Checked, metrics: PrometheusHandle) -> anyhow::Result<Self> {
+        let Checked { live, archive, config } = checked;
+        let (audit, writer) = AuditLog::open(&config.audit.file)
+            .with_context(|| format!("the audit log {} cannot be written", config.audit.file.display()))?;
+        let events = EventLog::open(&config.stabiliser.events)
+            .with_context(|| format!("the event log {} cannot be written", config.stabiliser.events.display()))?;
+        let listen = config.receiver.listen;
+        let listener = Listener::bind(listen, config.receiver.max_connections)
+            .await
+            .with_context(|| format!("cannot listen on {listen}; is another receiver running?"))?;
+        let admin = TcpListener::bind(config.receiver.admin)
+            .await
+            .with_context(|| format!("cannot listen on {} (admin); choose another --admin", config.receiver.admin))?;
+        let house = Arc::new(House {
+            config,
+            live,
+            archive: Arc::new(archive),
+            audit,
+            guests: Guests::default(),
+            stable: broadcast::Sender::new(STABLE_BACKLOG),
+            drain: CancellationToken::new(),
+            halt: CancellationToken::new(),
+        });
+        Ok(Self { house, listener, admin, metrics, events, audit: writer })
+    }
+
+    /// The DICOM address, with the port that the system chose when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The admin address.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn admin_address(&self) -> std::io::Result<SocketAddr> {
+        self.admin.local_addr()
+    }
+
+    /// What associations share: to drain it from outside, and to look at the archive.
+    #[must_use]
+    pub fn house(&self) -> Arc<House> {
+        self.house.clone()
+    }
+
+    /// Serves until SIGTERM, SIGINT or a drain from outside; then ends in good order.
+    ///
+    /// # Errors
+    /// When something that must never stop did stop.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let Self { house, listener, admin, metrics, events, audit } = self;
+        let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
+        house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
+        let admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
+        let stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
+        let mut watcher = tokio::spawn({
+            let house = house.clone();
+            async move { house.live.keep_fresh(&house.config, &house.audit).await }
+        });
+        let associations = TaskTracker::new();
+        let ended = tokio::select! {
+            () = take_callers(&house, &listener, &associations) => Ok(()),
+            // A dead watcher must not look like "no change" (CV-10).
+            _ = &mut watcher => Err(anyhow!("the watcher of table and certificates died")),
+        };
+        watcher.abort();
+        drop(listener);
+        wind_down(&house, associations).await;
+        house.halt.cancel();
+        let _ = tokio::join!(stabiliser, admin);
+        house.audit.record(Verdict::new(Subject::Shutdown, Decision::Note, "shutdown")).await;
+        drop(house);
+        tokio::task::spawn_blocking(|| audit.finish()).await?;
+        ended
+    }
+}
+
+/// Events kept for a watcher inside the process that is slow.
+const STABLE_BACKLOG: usize = 256;
+
+/// Accepts until the house drains.
+async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &TaskTracker) {
+    let stop = stop_signal(house);
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stop => return,
+            incoming = listener.accept() => match incoming {
+                Ok(incoming) => {
+                    metrics::counter!(telemetry::CONNECTIONS).increment(1);
+                    associations.spawn(answer_the_door(house.clone(), incoming));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    // Out of descriptors: trying again at once would spin.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+async fn stop_signal(house: &House) {
+    let mut terminate = signal(SignalKind::terminate()).expect("the runtime handles signals");
+    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime handles signals");
+    let signal = tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+        () = house.drain.cancelled() => return,
+    };
+    tracing::info!(signal, "draining: instances in flight may finish");
+    house.drain.cancel();
+}
+
+/// Steps 2 to 4 in a task of its own, then the association.
+async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
+    let trust = house.live.trust();
+    match incoming.handshake(&trust, house.config.receiver.handshake_timeout).await {
+        Ok(connection) => session::attend(house, connection).await,
+        Err(refused) => {
+            let (address, because) = (refused.address, &refused.because);
+            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);
+            tracing::warn!(peer = %address, reason = because.code(), "connection refused: {because}");
+            let verdict = match because {
+                RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
+                other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
+            };
+            house.audit.record(verdict.socket(address)).await;
+        }
+    }
+}
+
+/// Instances in flight may finish until the drain time is up; then associations end where they are.
+async fn wind_down(house: &House, associations: TaskTracker) {
+    associations.close();
+    if tokio::time::timeout(house.config.receiver.drain, associations.wait()).await.is_err() {
+        tracing::warn!(left = associations.len(), "the drain time is up; what is in flight is dropped unacknowledged");
+        house.halt.cancel();
+        associations.wait().await;
+    }
+}

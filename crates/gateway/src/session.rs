@@ -1,0 +1,317 @@
+//! One association, top to bottom: the corridor's steps 5 to 15.
+//!
+//! `attend` is the order of the doors. Each passed check is a value that the next door takes (`VerifiedPeer`, `Grant`,
+//! `Permit`, `AuthorisedInstance`, `Receipt`), so a step cannot be left out. What may end an association while it waits
+//! for bytes is in `line.rs`; how one instance comes in is in `intake.rs`; what is answered is in `answer.rs`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use access::{Grant, Table};
+use dimse::{
+    Acceptor, AssociationRequest, Event, Implementation, MalformedStore, Opening, Reject, StoreRequest, Unheard,
+    UnsupportedRequest, status,
+};
+use store::Receipt;
+use tracing::Instrument;
+use transport::Connection;
+
+use crate::answer::{self, Refusal};
+use crate::audit::{Decision, Subject, Verdict};
+use crate::house::{House, Place, now};
+use crate::intake::{Arrival, Intake};
+use crate::line::{End, Line, Phase};
+use crate::telemetry;
+
+/// What proves durability to an association: Success cannot be written without one.
+type Association = dimse::Association<Receipt>;
+
+/// Serves one authenticated connection until its association is over.
+pub(crate) async fn attend(house: Arc<House>, connection: Connection) {
+    let number = house.guests.number();
+    let span = tracing::info_span!(
+        "association",
+        number,
+        peer = %connection.peer().id(),
+        row = tracing::field::Empty,
+        stored = tracing::field::Empty,
+        refused = tracing::field::Empty,
+    );
+    converse(house, connection, number).instrument(span).await;
+}
+
+async fn converse(house: Arc<House>, connection: Connection, number: u64) {
+    let mut line = Line::new(house.clone(), connection, number);
+    let table = house.live.table();
+    let admitted = table.admit(line.peer(), line.origin(), now());
+    let opened = match admitted {
+        Ok(()) => open(&house, &mut line, &table).await,
+        Err(denial) => {
+            let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).policy(&table);
+            line.record(verdict).await;
+            turn_away_unheard(&mut line).await
+        }
+    };
+    let end = match opened {
+        Ok(Some(session)) => session.run(&mut line).await,
+        Ok(None) => End::Rejected,
+        Err(end) => end,
+    };
+    line.hang_up(end).await;
+}
+
+/// Promise 2: a caller without a row. Its request is framed by length and never interpreted.
+async fn turn_away_unheard(line: &mut Line) -> Result<Option<Session>, End> {
+    let mut unheard = Unheard::new(line.limits());
+    loop {
+        if let Some(rejection) = unheard.next(&mut line.inbox)? {
+            line.send(&rejection).await?;
+            return Ok(None);
+        }
+        line.more(Phase::Request).await?;
+    }
+}
+
+/// Steps 5 to 7: the request, the grant, the answer. None when it was rejected.
+async fn open(house: &Arc<House>, line: &mut Line, table: &Table) -> Result<Option<Session>, End> {
+    let request = match receive_request(line).await? {
+        Opening::Request(request) => request,
+        Opening::Refused(why, bytes) => {
+            let verdict = Verdict::new(Subject::Association, Decision::Deny, reason_of(why));
+            line.record(verdict.detail("an AE title of the request is not valid")).await;
+            line.send(&bytes).await?;
+            return Ok(None);
+        }
+        Opening::Aborted(abort) => return Err(End::PeerAborted(abort)),
+    };
+    if let Some(why) = request.objection() {
+        let verdict = Verdict::new(Subject::Association, Decision::Deny, reason_of(why));
+        return reject(line, request, why, verdict).await;
+    }
+    if house.drain.is_cancelled() {
+        let verdict = Verdict::new(Subject::Association, Decision::Deny, "shutdown");
+        return reject(line, request, Reject::Congestion, verdict).await;
+    }
+    let grant = table.grant(line.peer().clone(), line.origin().clone(), request.proposal().clone(), now());
+    let grant = match grant {
+        Ok(grant) => Arc::new(grant),
+        Err(denial) => {
+            let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).policy(table);
+            return reject(line, request, answer::reject(&denial), verdict).await;
+        }
+    };
+    let Some(place) = house.seat(grant.row()) else {
+        let verdict = Verdict::new(Subject::Association, Decision::Deny, "association_limit").grant(&grant);
+        return reject(line, request, Reject::LocalLimit, verdict).await;
+    };
+    accept(house, line, request, grant, place).await.map(Some)
+}
+
+async fn receive_request(line: &mut Line) -> Result<Opening<Receipt>, End> {
+    let mut acceptor = Acceptor::new(line.limits(), Implementation::PORTCULLIS);
+    loop {
+        if let Some(opening) = acceptor.next(&mut line.inbox)? {
+            return Ok(opening);
+        }
+        line.more(Phase::Request).await?;
+    }
+}
+
+async fn reject(
+    line: &mut Line,
+    request: AssociationRequest<Receipt>,
+    why: Reject,
+    verdict: Verdict,
+) -> Result<Option<Session>, End> {
+    line.record(verdict.titles(request.proposal())).await;
+    line.send(&request.reject(why)).await?;
+    Ok(None)
+}
+
+async fn accept(
+    house: &Arc<House>,
+    line: &mut Line,
+    request: AssociationRequest<Receipt>,
+    grant: Arc<Grant>,
+    place: Place,
+) -> Result<Session, End> {
+    let proposal = grant.proposal();
+    let (accepted, proposed) = (grant.accepted(), proposal.contexts.len());
+    tracing::Span::current().record("row", grant.row().id());
+    tracing::info!(called = %proposal.called, calling = %proposal.calling, accepted, proposed, "association accepted");
+    metrics::counter!(telemetry::ASSOCIATIONS).increment(1);
+    let verdict = Verdict::new(Subject::Association, Decision::Allow, "granted").grant(&grant).titles(proposal);
+    line.record(verdict.detail(format!("{accepted} of {proposed} presentation contexts accepted"))).await;
+    let (association, answer) = request.accept(grant.contexts());
+    line.grant(grant.clone());
+    line.send(&answer).await?;
+    Ok(Session { house: house.clone(), association, grant, denials: 0, _place: place })
+}
+
+fn reason_of(why: Reject) -> &'static str {
+    match why {
+        Reject::NoReason => "no_reason",
+        Reject::ApplicationContext => "application_context",
+        Reject::CallingAeTitle => "calling_aet",
+        Reject::CalledAeTitle => "called_aet",
+        Reject::ProtocolVersion => "protocol_version",
+        Reject::Congestion => "congestion",
+        Reject::LocalLimit => "association_limit",
+    }
+}
+
+/// An accepted association.
+struct Session {
+    house: Arc<House>,
+    association: Association,
+    grant: Arc<Grant>,
+    denials: u32,
+    _place: Place,
+}
+
+impl Session {
+    /// Step 8: messages, until somebody ends it.
+    async fn run(mut self, line: &mut Line) -> End {
+        loop {
+            if let Err(end) = self.message(line).await {
+                return end;
+            }
+        }
+    }
+
+    async fn message(&mut self, line: &mut Line) -> Result<(), End> {
+        match self.association.next(&mut line.inbox)? {
+            None => line.more(Phase::Boundary).await,
+            Some(Event::Store(request)) => self.store(line, request).await,
+            Some(Event::Malformed(request)) => self.malformed(line, request).await,
+            Some(Event::Echo(request)) => {
+                let answer = self.association.echoed(request);
+                line.send(&answer).await
+            }
+            Some(Event::Unsupported(request)) => self.decline(line, request).await,
+            Some(Event::Cancel) => Ok(()),
+            Some(Event::ReleaseRequested) => {
+                line.send(&self.association.released()).await?;
+                Err(End::Released)
+            }
+            Some(Event::Aborted(abort)) => Err(End::PeerAborted(abort)),
+            // dimse never yields these between messages.
+            Some(Event::Data(_) | Event::DataEnd) => Ok(()),
+        }
+    }
+
+    /// Step 9: today's table is asked before a byte is kept. Then the data set, whatever the answer was.
+    async fn store(&mut self, line: &mut Line, request: StoreRequest) -> Result<(), End> {
+        let permit = self.house.live.table().permit(&self.grant, request.claim().clone(), now());
+        let intake = match permit {
+            _ if self.house.drain.is_cancelled() => Intake::refused(Refusal::Draining),
+            Ok(permit) => Intake::new(&self.house, permit),
+            Err(denial) => Intake::refused(Refusal::Denied(denial)),
+        };
+        self.receive(line, request, intake).await
+    }
+
+    /// Steps 10 to 15.
+    async fn receive(&mut self, line: &mut Line, request: StoreRequest, mut intake: Intake) -> Result<(), End> {
+        let begun = Instant::now();
+        self.data_set(line, &mut intake).await?;
+        let arrival = intake.finish(&self.house).await;
+        metrics::histogram!(telemetry::STORE_SECONDS).record(begun.elapsed());
+        self.answer(line, request, arrival).await
+    }
+
+    async fn data_set(&mut self, line: &mut Line, intake: &mut Intake) -> Result<(), End> {
+        loop {
+            match self.association.next(&mut line.inbox)? {
+                None => line.more(Phase::Message).await?,
+                Some(Event::Data(piece)) => intake.take(&self.house, piece).await,
+                Some(Event::DataEnd) => return Ok(()),
+                Some(Event::Aborted(abort)) => return Err(End::PeerAborted(abort)),
+                // dimse yields nothing else before the data set has ended.
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Step 15: Success takes the receipt; anything else is a refusal.
+    async fn answer(&mut self, line: &mut Line, request: StoreRequest, arrival: Arrival) -> Result<(), End> {
+        let mut verdict = match &arrival.outcome {
+            Ok(receipt) => {
+                let outcome = receipt.outcome().as_str();
+                metrics::counter!(telemetry::AUTHZ_ALLOW).increment(1);
+                metrics::counter!(telemetry::INSTANCES, "status" => "0000", "outcome" => outcome).increment(1);
+                metrics::counter!(telemetry::BYTES).increment(receipt.size());
+                if receipt.cross_tenant() {
+                    metrics::counter!(telemetry::CROSS_TENANT).increment(1);
+                    tracing::warn!("a Study Instance UID of this tenant is another tenant's too; they are kept apart");
+                }
+                Verdict::new(Subject::Instance, Decision::Allow, outcome).receipt(receipt).status(status::SUCCESS)
+            }
+            Err(refusal) => self.refused(refusal),
+        };
+        verdict = verdict.claim(request.claim());
+        if let Some(name) = &arrival.name {
+            verdict = verdict.name(name);
+        }
+        line.record(verdict.grant(&self.grant)).await;
+        let answer = match arrival.outcome {
+            Ok(receipt) => {
+                line.stored += 1;
+                self.association.stored(request, receipt)
+            }
+            Err(refusal) => {
+                line.refused += 1;
+                self.association.refused(request, answer::refuse_store(&refusal))
+            }
+        };
+        line.send(&answer).await?;
+        if self.denials > self.house.config.dicom.max_denials {
+            return Err(End::TooManyDenials);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, refusal: &Refusal) -> Verdict {
+        let answer = answer::refuse_store(refusal);
+        let status = format!("{:04X}", answer.status.code());
+        metrics::counter!(telemetry::INSTANCES, "status" => status, "outcome" => refusal.code()).increment(1);
+        tracing::warn!(status = %answer.status, reason = refusal.code(), "instance refused: {refusal}");
+        if answer.status == status::NOT_AUTHORISED {
+            metrics::counter!(telemetry::AUTHZ_DENY, "reason" => refusal.code()).increment(1);
+            self.denials += 1;
+        }
+        let verdict = match refusal {
+            Refusal::Denied(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
+            other => Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(other.to_string()),
+        };
+        verdict.status(answer.status.code())
+    }
+
+    /// A C-STORE whose command cannot be answered with anything better; its data set is read and dropped.
+    async fn malformed(&mut self, line: &mut Line, request: MalformedStore) -> Result<(), End> {
+        let refusal = Refusal::Malformed(request.refusal());
+        if request.data_follows() {
+            self.drop_data_set(line).await?;
+        }
+        let verdict = self.refused(&refusal);
+        line.record(verdict.grant(&self.grant)).await;
+        line.refused += 1;
+        let answer = self.association.malformed(request);
+        line.send(&answer).await
+    }
+
+    /// A message that is not for us; its data set, if it has one, is read and dropped.
+    async fn decline(&mut self, line: &mut Line, request: UnsupportedRequest) -> Result<(), End> {
+        let (command, refusal) = (request.command_field(), request.refusal());
+        tracing::warn!(command = format_args!("{command:04X}"), status = %refusal.status, "a DIMSE message was declined");
+        if request.data_follows() {
+            self.drop_data_set(line).await?;
+        }
+        let answer = self.association.unsupported(request);
+        line.send(&answer).await
+    }
+
+    async fn drop_data_set(&mut self, line: &mut Line) -> Result<(), End> {
+        self.data_set(line, &mut Intake::refused(Refusal::Draining)).await
+    }
+}

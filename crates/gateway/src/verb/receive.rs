@@ -1,0 +1,53 @@
+//! `portcullis receive`: the exposed role.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::receive::{Checked, Receiver};
+use crate::telemetry::{self, LogFormat};
+
+/// Receives instances with C-STORE over mutual TLS
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    portcullis receive --config gateway.toml --check   validate everything, bind nothing\n  \
+    portcullis receive --config gateway.toml\n\n\
+    Any key can be overridden from the environment: PORTCULLIS__RECEIVER__LISTEN=0.0.0.0:2762\n\
+    `portcullis dev` writes a gateway.toml and an access.toml to start from.")]
+pub struct ReceiveArgs {
+    /// The configuration file; its paths are relative to it
+    #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
+    config: PathBuf,
+    /// Validate configuration, certificates, access table and archive, print what is in force, and exit
+    #[arg(long)]
+    check: bool,
+    /// How log lines look
+    #[arg(long, value_enum, default_value_t)]
+    log: LogFormat,
+}
+
+/// Runs the verb.
+///
+/// # Errors
+/// With what is not in order and what to do.
+#[expect(clippy::print_stdout, reason = "the command line's answer")]
+pub async fn run(args: ReceiveArgs) -> anyhow::Result<ExitCode> {
+    telemetry::begin_logs(args.log, "info");
+    let config = Config::load(&args.config, std::env::vars())?;
+    let metrics = telemetry::begin_metrics()?;
+    let checked = Checked::build(config).await?;
+    if args.check {
+        for line in checked.summary() {
+            println!("{line}");
+        }
+        println!("ok: {} can be used", args.config.display());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let receiver = Receiver::bind(checked, metrics).await?;
+    println!("listening on {}", receiver.address()?);
+    println!("admin on http://{}", receiver.admin_address()?);
+    receiver.run().await?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,214 @@
+use std::io::{self, Write};
+use std::mem;
+
+use model::{Digest, Hasher};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::local::{LocalObjects, Temporary};
+
+/// Bytes gathered before they go to the disk: 256 KiB is past the point where larger writes are faster, and makes an
+/// upload cost at most 512 KiB of memory (one chunk filling, one on its way). Smaller instances are written at the seal.
+pub(crate) const CHUNK: usize = 256 * 1024;
+
+/// An object on its way in, seen by nobody. Dropping it removes what was written.
+pub(crate) struct Incoming {
+    objects: LocalObjects,
+    header: Vec<u8>,
+    filling: Vec<u8>,
+    on_disk: OnDisk,
+}
+
+/// What became of the chunks before the one that is filling.
+enum OnDisk {
+    Nothing,
+    /// The task gives back its buffer, so that two serve an upload of any size.
+    Writing(JoinHandle<io::Result<(Written, Vec<u8>)>>),
+    /// A write failed, or its result has been taken: nothing more can be written.
+    Over,
+}
+
+/// The part of an object that is in its temporary file.
+struct Written {
+    temporary: Temporary,
+    hasher: Hasher,
+    size: u64,
+}
+
+/// A complete, synced file under a temporary name. Dropping it removes it.
+pub(crate) struct Whole {
+    pub(super) temporary: Temporary,
+    /// SHA-256 of what followed the header.
+    pub(crate) digest: Digest,
+    /// Bytes that followed the header.
+    pub(crate) size: u64,
+}
+
+impl Incoming {
+    pub(super) fn new(objects: LocalObjects, header: Vec<u8>) -> Self {
+        Self { objects, header, filling: Vec::new(), on_disk: OnDisk::Nothing }
+    }
+
+    /// Adds bytes. Waits only while the chunk before is still being written.
+    pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            // A full chunk goes out when more comes, not before: so one that ends here is still written in one hop.
+            if self.filling.len() == CHUNK {
+                self.spill().await?;
+            }
+            let (fits, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filling.len()));
+            self.fill(fits);
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// Writes what is left and syncs the file: all of a small object in one hop to a blocking thread.
+    pub(crate) async fn seal(mut self) -> io::Result<Whole> {
+        let written = self.take_written().await?.map(|(written, _)| written);
+        let finish = move || {
+            let mut written = written.map_or_else(|| Written::begin(&self.objects, &self.header), Ok)?;
+            written.append(&self.filling)?;
+            written.finish()
+        };
+        spawn_blocking(finish).await.map_err(io::Error::other)?
+    }
+
+    /// Grows the buffer as bytes come, never past the chunk: a vector left alone would double to twice that.
+    fn fill(&mut self, bytes: &[u8]) {
+        let wanted = self.filling.len() + bytes.len();
+        if wanted > self.filling.capacity() && wanted > CHUNK / 2 {
+            self.filling.reserve_exact(CHUNK - self.filling.len());
+        }
+        self.filling.extend_from_slice(bytes);
+    }
+
+    /// Sends the full chunk to a blocking thread, which hashes and writes it while the next one fills.
+    async fn spill(&mut self) -> io::Result<()> {
+        let (written, spare) = match self.take_written().await? {
+            Some((written, spare)) => (Some(written), spare),
+            None => (None, Vec::with_capacity(CHUNK)),
+        };
+        let mut full = mem::replace(&mut self.filling, spare);
+        let (objects, header) = (self.objects.clone(), mem::take(&mut self.header));
+        self.on_disk = OnDisk::Writing(spawn_blocking(move || {
+            let mut written = written.map_or_else(|| Written::begin(&objects, &header), Ok)?;
+            written.append(&full)?;
+            full.clear();
+            Ok((written, full))
+        }));
+        Ok(())
+    }
+
+    /// Waits for the chunk before. A caller that goes away while waiting loses nothing: the task stays where it is.
+    async fn take_written(&mut self) -> io::Result<Option<(Written, Vec<u8>)>> {
+        let result = match &mut self.on_disk {
+            OnDisk::Nothing => Ok(None),
+            OnDisk::Writing(task) => task.await.map_err(io::Error::other).flatten().map(Some),
+            OnDisk::Over => Err(io::Error::other("an earlier write of this object failed")),
+        };
+        self.on_disk = OnDisk::Over;
+        result
+    }
+}
+
+impl Written {
+    fn begin(objects: &LocalObjects, header: &[u8]) -> io::Result<Self> {
+        let mut temporary = objects.temporary()?;
+        temporary.file.write_all(header)?;
+        Ok(Self { temporary, hasher: Hasher::new(), size: 0 })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.temporary.file.write_all(bytes)?;
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<Whole> {
+        self.temporary.file.sync_all()?;
+        Ok(Whole { temporary: self.temporary, digest: self.hasher.finish(), size: self.size })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn objects() -> (tempfile::TempDir, LocalObjects) {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let objects = LocalObjects::open(dir.path()).expect("a fresh directory opens");
+        (dir, objects)
+    }
+
+    #[tokio::test]
+    async fn any_split_of_the_bytes_gives_the_same_file() {
+        let (_dir, objects) = objects();
+        for (name, length) in
+            [("empty", 0), ("small", 5), ("a chunk", CHUNK), ("one more", CHUNK + 1), ("several", 3 * CHUNK + 77)]
+        {
+            let data: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+            for piece in [1000, 16 * 1024, CHUNK, 5 * CHUNK] {
+                let mut incoming = Incoming::new(objects.clone(), b"header".to_vec());
+                for bytes in data.chunks(piece) {
+                    incoming.write(bytes).await.expect(name);
+                }
+                let whole = incoming.seal().await.expect(name);
+                assert_eq!((whole.size, whole.digest), (length as u64, Digest::of(&data)), "{name} by {piece}");
+                let file = fs::read(whole.temporary.path()).expect(name);
+                assert_eq!(file, [b"header", data.as_slice()].concat(), "{name} by {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn memory_is_two_chunks_whatever_the_size() {
+        let (_dir, objects) = objects();
+        let mut incoming = Incoming::new(objects, Vec::new());
+        for _ in 0..200 {
+            incoming.write(&[7; 60_000]).await.expect("the disk has room");
+            assert!(incoming.filling.capacity() <= CHUNK);
+        }
+        let (_, spare) = incoming.take_written().await.expect("no write failed").expect("chunks were written");
+        assert!(spare.capacity() <= CHUNK);
+    }
+
+    #[tokio::test]
+    async fn a_small_object_touches_no_disk_before_the_seal() {
+        let (_dir, objects) = objects();
+        let mut incoming = Incoming::new(objects.clone(), b"header".to_vec());
+        incoming.write(&vec![1; CHUNK]).await.expect("it is in memory");
+        assert_eq!(objects.incoming_names(), 0);
+        let whole = incoming.seal().await.expect("the disk has room");
+        assert_eq!(objects.incoming_names(), 1);
+        drop(whole);
+        assert_eq!(objects.incoming_names(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_upload_that_is_given_up_leaves_nothing() {
+        let (_dir, objects) = objects();
+        let mut incoming = Incoming::new(objects.clone(), Vec::new());
+        incoming.write(&vec![1; 3 * CHUNK]).await.expect("the disk has room");
+        let OnDisk::Writing(task) = mem::replace(&mut incoming.on_disk, OnDisk::Over) else {
+            panic!("chunks were written")
+        };
+        let written = task.await.expect("no panic").expect("no error");
+        assert_eq!(objects.incoming_names(), 1);
+        drop((incoming, written));
+        assert_eq!(objects.incoming_names(), 0);
+    }
+
+    #[tokio::test]
+    async fn after_a_failed_write_every_further_step_fails() {
+        let (dir, objects) = objects();
+        fs::remove_dir_all(dir.path().join("objects/.incoming")).expect("it is there");
+        let mut incoming = Incoming::new(objects, Vec::new());
+        incoming.write(&vec![1; 2 * CHUNK]).await.expect("the failure is not known yet");
+        assert!(incoming.write(&vec![1; 2 * CHUNK]).await.is_err());
+        assert!(incoming.write(&vec![1; 2 * CHUNK]).await.is_err());
+        assert!(incoming.seal().await.is_err());
+    }
+}

@@ -1,0 +1,137 @@
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use access::{Origin, Rejection, Trust};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_rustls::TlsAcceptor;
+
+use crate::connection::buffered;
+use crate::first_bytes::Beginning;
+use crate::socket::Socket;
+use crate::{Connection, FirstBytes};
+
+/// The port where hospitals knock.
+pub struct Listener {
+    listener: TcpListener,
+    slots: Arc<Semaphore>,
+}
+
+impl Listener {
+    /// Binds the address. At most `max_connections` are open at a time; further ones wait in the kernel's queue.
+    ///
+    /// # Errors
+    /// When the address is taken or not ours.
+    pub async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
+        Ok(Self { listener: TcpListener::bind(address).await?, slots: Arc::new(Semaphore::new(max_connections)) })
+    }
+
+    /// The address bound, with the port that the system chose when 0 was asked for.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Waits for a slot, then for a connection.
+    ///
+    /// # Errors
+    /// When the system is out of descriptors or the peer went away in between: worth a line, not the end.
+    pub async fn accept(&self) -> io::Result<Incoming> {
+        let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        let (stream, address) = self.listener.accept().await?;
+        Ok(Incoming { stream, address, slot })
+    }
+}
+
+/// An accepted connection of which nothing is known but its address.
+pub struct Incoming {
+    stream: TcpStream,
+    address: SocketAddr,
+    slot: OwnedSemaphorePermit,
+}
+
+/// A connection that ended before its peer was known.
+#[derive(Debug)]
+pub struct Refused {
+    /// Where it came from.
+    pub address: SocketAddr,
+    /// Why it ended.
+    pub because: RefusedBecause,
+}
+
+/// Why a handshake did not complete.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedBecause {
+    /// The certificate broke a rule.
+    #[error("{0}")]
+    Certificate(Rejection),
+    /// The peer did not finish in time.
+    #[error("the TLS handshake took longer than {} s; {first}", limit.as_secs())]
+    TooSlow {
+        /// How it began.
+        first: FirstBytes,
+        /// What it had.
+        limit: Duration,
+    },
+    /// It does not speak TLS, or no TLS that is offered here, or went away.
+    #[error("{first}: {source}")]
+    NotTls {
+        /// How it began.
+        first: FirstBytes,
+        /// What TLS says.
+        source: io::Error,
+    },
+}
+
+impl RefusedBecause {
+    /// The reason code for the audit log and metrics.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Certificate(rejection) => rejection.code.as_str(),
+            Self::TooSlow { .. } => "handshake_timeout",
+            Self::NotTls { first, .. } => first.code(),
+        }
+    }
+}
+
+impl Incoming {
+    /// Where the connection comes from.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Corridor steps 2 to 4: a completed mutual handshake within `limit`, and the identity that it proves.
+    ///
+    /// # Errors
+    /// See [`RefusedBecause`]. Nothing of DICOM has been read.
+    pub async fn handshake(self, trust: &Trust, limit: Duration) -> Result<Connection, Refused> {
+        let address = self.address;
+        self.shake(trust, limit).await.map_err(|because| Refused { address, because })
+    }
+
+    async fn shake(self, trust: &Trust, limit: Duration) -> Result<Connection, RefusedBecause> {
+        let handshake = trust.await_caller();
+        let beginning = Beginning::default();
+        let not_tls = |source| RefusedBecause::NotTls { first: beginning.classify(), source };
+        let socket = Socket::new(self.stream, Some(beginning.clone())).map_err(not_tls)?;
+        let accept = TlsAcceptor::from(handshake.config()).accept(buffered(socket));
+        let stream = match tokio::time::timeout(limit, accept).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => {
+                let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
+                let rejection = tls.and_then(|tls| handshake.blame(tls));
+                return Err(rejection.map_or_else(|| not_tls(error), RefusedBecause::Certificate));
+            }
+            Err(_) => return Err(RefusedBecause::TooSlow { first: beginning.classify(), limit }),
+        };
+        let peer = handshake.finish(stream.get_ref().1).map_err(RefusedBecause::Certificate)?;
+        let origin = Origin { socket: self.address, source: None, vpce: None };
+        Ok(Connection { stream: stream.into(), peer: Arc::new(peer), origin, _slot: Some(self.slot) })
+    }
+}
