@@ -8,7 +8,7 @@ use model::{Digest, Tenant, Uid};
 use store::{Reader, StoredInstance};
 
 /// Every row of the index.
-pub fn rows(dir: &Path) -> Vec<StoredInstance> {
+pub(crate) fn rows(dir: &Path) -> Vec<StoredInstance> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let reader = Reader::open_local(dir).await.expect("the index opens");
@@ -22,7 +22,7 @@ pub fn rows(dir: &Path) -> Vec<StoredInstance> {
 }
 
 /// The rows of one study of one tenant.
-pub fn study(dir: &Path, tenant: &str, uid: &str) -> Vec<StoredInstance> {
+pub(crate) fn study(dir: &Path, tenant: &str, uid: &str) -> Vec<StoredInstance> {
     let tenant = Tenant::parse(tenant).expect("a tenant");
     let uid = Uid::parse(uid).expect("a UID");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -33,7 +33,7 @@ pub fn study(dir: &Path, tenant: &str, uid: &str) -> Vec<StoredInstance> {
 }
 
 /// Every file below a directory of the archive that a reader could see: `instances`, `quarantine` or `manifests`.
-pub fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![dir.join("objects").join(prefix)];
     while let Some(folder) = waiting.pop() {
@@ -48,7 +48,7 @@ pub fn files(dir: &Path, prefix: &str) -> Vec<PathBuf> {
 }
 
 /// The data set in a Part 10 file; its header must be ours.
-pub fn data_set(path: &Path) -> Vec<u8> {
+pub(crate) fn data_set(path: &Path) -> Vec<u8> {
     let bytes = fs::read(path).expect("the object can be read");
     assert!(bytes[..128].iter().all(|byte| *byte == 0), "{}: the preamble is zero", path.display());
     let start = dimse::part10::read_start(&bytes).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -56,7 +56,7 @@ pub fn data_set(path: &Path) -> Vec<u8> {
 }
 
 /// Every visible object is a whole Part 10 file whose data set has the digest that its name says. Gives their paths.
-pub fn assert_objects_are_whole(dir: &Path) -> BTreeSet<PathBuf> {
+pub(crate) fn assert_objects_are_whole(dir: &Path) -> BTreeSet<PathBuf> {
     let objects: BTreeSet<_> = ["instances", "quarantine"].into_iter().flat_map(|prefix| files(dir, prefix)).collect();
     for path in &objects {
         let name = path.file_stem().and_then(|stem| stem.to_str()).expect("our names are text");
@@ -66,7 +66,7 @@ pub fn assert_objects_are_whole(dir: &Path) -> BTreeSet<PathBuf> {
 }
 
 /// Every row names an object that is there, with the digest and size of the row.
-pub fn assert_rows_have_objects(dir: &Path, rows: &[StoredInstance]) {
+pub(crate) fn assert_rows_have_objects(dir: &Path, rows: &[StoredInstance]) {
     for row in rows {
         let path = dir.join("objects").join(&row.held.object);
         let bytes = data_set(&path);
@@ -76,7 +76,7 @@ pub fn assert_rows_have_objects(dir: &Path, rows: &[StoredInstance]) {
 }
 
 /// Uploads in progress or left behind.
-pub fn incoming(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn incoming(dir: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(dir.join("objects/.incoming")).expect("the directory of uploads is there");
     entries.map(|entry| entry.expect("a readable directory").path()).collect()
 }

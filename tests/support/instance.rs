@@ -6,31 +6,31 @@ use flate2::Compression;
 use flate2::write::DeflateEncoder;
 use model::{InstanceClaim, Uid};
 
-pub const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
-pub const IMPLICIT: &str = "1.2.840.10008.1.2";
-pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
-pub const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-pub const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+pub(crate) const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
+pub(crate) const IMPLICIT: &str = "1.2.840.10008.1.2";
+pub(crate) const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+pub(crate) const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+pub(crate) const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 
 /// One instance: the four UIDs, and further elements.
 #[derive(Debug, Clone)]
-pub struct Instance {
-    pub class: String,
-    pub study: String,
-    pub series: String,
-    pub uid: String,
-    pub syntax: &'static str,
+pub(crate) struct Instance {
+    pub(crate) class: String,
+    pub(crate) study: String,
+    pub(crate) series: String,
+    pub(crate) uid: String,
+    pub(crate) syntax: &'static str,
     elements: Vec<(u32, [u8; 2], Vec<u8>)>,
 }
 
 impl Instance {
     /// A CT slice; each number is another instance in another study.
-    pub fn numbered(number: u64) -> Self {
+    pub(crate) fn numbered(number: u64) -> Self {
         Self::of_study(number, 1)
     }
 
     /// Instance `slice` of the study with that number.
-    pub fn of_study(study: u64, slice: u64) -> Self {
+    pub(crate) fn of_study(study: u64, slice: u64) -> Self {
         Self {
             class: CT.to_owned(),
             study: format!("2.25.1.{study}"),
@@ -42,14 +42,20 @@ impl Instance {
     }
 
     /// Adds or replaces an element. Text is padded to even length.
-    pub fn with(mut self, tag: u32, vr: &[u8; 2], value: &[u8]) -> Self {
+    pub(crate) fn with(mut self, tag: u32, vr: &[u8; 2], value: &[u8]) -> Self {
         self.elements.retain(|(known, ..)| *known != tag);
         self.elements.push((tag, *vr, value.to_vec()));
         self
     }
 
+    /// In another transfer syntax than explicit VR little endian.
+    pub(crate) fn in_syntax(mut self, syntax: &'static str) -> Self {
+        self.syntax = syntax;
+        self
+    }
+
     /// With so many bytes of Pixel Data, which differ from seed to seed.
-    pub fn with_pixels(self, length: usize, seed: u64) -> Self {
+    pub(crate) fn with_pixels(self, length: usize, seed: u64) -> Self {
         let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
         let words = std::iter::repeat_with(|| {
             state ^= state << 13;
@@ -62,7 +68,7 @@ impl Instance {
     }
 
     /// What a C-STORE-RQ says of it.
-    pub fn claim(&self) -> InstanceClaim {
+    pub(crate) fn claim(&self) -> InstanceClaim {
         InstanceClaim {
             class: Uid::parse(&self.class).expect("a valid UID"),
             instance: Uid::parse(&self.uid).expect("a valid UID"),
@@ -71,7 +77,7 @@ impl Instance {
     }
 
     /// The data set in its transfer syntax.
-    pub fn data_set(&self) -> Vec<u8> {
+    pub(crate) fn data_set(&self) -> Vec<u8> {
         let mut all = vec![
             (0x0008_0016, *b"UI", self.class.clone().into_bytes()),
             (0x0008_0018, *b"UI", self.uid.clone().into_bytes()),
@@ -91,7 +97,7 @@ impl Instance {
 }
 
 /// Appends one element, PS3.5 §7.1.
-pub fn element(to: &mut Vec<u8>, syntax: &str, tag: u32, vr: [u8; 2], value: &[u8]) {
+pub(crate) fn element(to: &mut Vec<u8>, syntax: &str, tag: u32, vr: [u8; 2], value: &[u8]) {
     let (group, number) = ((tag >> 16) as u16, (tag & 0xFFFF) as u16);
     let length = value.len().next_multiple_of(2);
     let big = syntax == BIG_ENDIAN;
@@ -119,7 +125,7 @@ pub fn element(to: &mut Vec<u8>, syntax: &str, tag: u32, vr: [u8; 2], value: &[u
 }
 
 /// PS3.5 §A.5: raw DEFLATE, padded to even length.
-pub fn deflate(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn deflate(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).expect("a vector takes every byte");
     let mut deflated = encoder.finish().expect("a vector takes every byte");

@@ -1,12 +1,15 @@
 //! What the promises have in common: starting the house, making instances, and looking at what was kept.
 
-pub mod archive;
-pub mod instance;
-pub mod witness;
+pub(crate) mod archive;
+pub(crate) mod instance;
+pub(crate) mod witness;
 
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant, SystemTime};
 
+use gateway::pki::{Authority, Issued};
+use model::SpiffeId;
 use serde_json::Value;
 use testkit::house::{House, Options, eventually};
 use testkit::peer::{Associated, Credentials, Peer, sample_contexts};
@@ -14,26 +17,26 @@ use testkit::peer::{Associated, Credentials, Peer, sample_contexts};
 use self::instance::Instance;
 
 /// The called AE title of `portcullis dev`.
-pub const CALLED: &str = "PORTCULLIS";
+pub(crate) const CALLED: &str = "PORTCULLIS";
 /// The calling AE title of hospital-a, which may send everything.
-pub const A: &str = "HOSPITAL_A";
+pub(crate) const A: &str = "HOSPITAL_A";
 /// The calling AE title of hospital-b, which may send CT and MR.
-pub const B: &str = "HOSPITAL_B";
+pub(crate) const B: &str = "HOSPITAL_B";
 /// Congratulations.
-pub const SUCCESS: testkit::peer::Outcome = testkit::peer::Outcome::Status(0);
+pub(crate) const SUCCESS: testkit::peer::Outcome = testkit::peer::Outcome::Status(0);
 
 /// A fresh `portcullis dev`.
-pub fn house() -> House {
+pub(crate) fn house() -> House {
     house_with(&[], &[])
 }
 
 /// A fresh `portcullis dev` with further arguments and environment.
-pub fn house_with(args: &[&str], env: &[(&str, &str)]) -> House {
+pub(crate) fn house_with(args: &[&str], env: &[(&str, &str)]) -> House {
     House::start(options(args, env))
 }
 
 /// As [`house_with`], in a directory that is kept.
-pub fn house_in(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> House {
+pub(crate) fn house_in(dir: &Path, args: &[&str], env: &[(&str, &str)]) -> House {
     House::start(Options { dir: Some(dir.to_owned()), ..options(args, env) })
 }
 
@@ -45,7 +48,7 @@ fn options(args: &[&str], env: &[(&str, &str)]) -> Options {
 }
 
 /// The binary under test.
-pub fn binary() -> std::path::PathBuf {
+pub(crate) fn binary() -> std::path::PathBuf {
     match std::env::var_os("PORTCULLIS_BIN") {
         Some(path) => path.into(),
         None => panic!("PORTCULLIS_BIN is not set: run ./tests/run, which builds the binary and brings the peers"),
@@ -53,32 +56,32 @@ pub fn binary() -> std::path::PathBuf {
 }
 
 /// Runs `portcullis` to its end.
-pub fn portcullis(args: &[&str]) -> Output {
+pub(crate) fn portcullis(args: &[&str]) -> Output {
     Command::new(binary()).args(args).output().expect("the portcullis binary starts")
 }
 
 /// Standard output of a program, as text.
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// Both outputs of a program, as text, for a failure message.
-pub fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     format!("{}{}", stdout(output), String::from_utf8_lossy(&output.stderr))
 }
 
 /// A connection of one of the house's two hospitals.
-pub fn connect(house: &House, name: &str) -> Peer {
+pub(crate) fn connect(house: &House, name: &str) -> Peer {
     Peer::connect(house.addr(), &Credentials::of_house(house, name)).expect("a good certificate is let in")
 }
 
 /// An association of hospital-a for the classes of the samples.
-pub fn associated(house: &House) -> Peer {
+pub(crate) fn associated(house: &House) -> Peer {
     associated_as(house, "hospital-a", A)
 }
 
 /// An association of hospital-b for CT.
-pub fn associated_b(house: &House) -> Peer {
+pub(crate) fn associated_b(house: &House) -> Peer {
     associated_as(house, "hospital-b", B)
 }
 
@@ -90,21 +93,21 @@ fn associated_as(house: &House, name: &str, calling: &str) -> Peer {
 }
 
 /// An association that was open before something bad happened to somebody else, and must be none the worse for it.
-pub struct Bystander {
+pub(crate) struct Bystander {
     peer: Peer,
     stored: u64,
 }
 
 impl Bystander {
     /// Opens it and stores an instance.
-    pub fn of(house: &House) -> Self {
+    pub(crate) fn of(house: &House) -> Self {
         let mut bystander = Self { peer: associated(house), stored: 0 };
         bystander.still_served();
         bystander
     }
 
     /// Stores one more.
-    pub fn still_served(&mut self) {
+    pub(crate) fn still_served(&mut self) {
         self.stored += 1;
         let instance = Instance::numbered(900_000_000 + self.stored);
         assert_eq!(self.peer.store(&instance.claim(), &instance.data_set()), SUCCESS, "a bystander goes on storing");
@@ -112,14 +115,14 @@ impl Bystander {
 }
 
 /// Waits for an audit line with all of these `(key, value)`.
-pub fn audited(house: &House, wanted: &[(&str, &str)]) -> Value {
+pub(crate) fn audited(house: &House, wanted: &[(&str, &str)]) -> Value {
     eventually(&format!("an audit line with {wanted:?}"), || {
         house.audit().into_iter().find(|line| wanted.iter().all(|(key, value)| line[*key] == *value))
     })
 }
 
 /// Edits the house's access table as an operator does (a new file renamed into place) and waits until it is in force.
-pub fn amend(house: &House, edit: impl FnOnce(String) -> String) {
+pub(crate) fn amend(house: &House, edit: impl FnOnce(String) -> String) {
     let revision = write_table(house, edit);
     eventually("the new table is in force", || {
         house.audit().into_iter().find(|line| line["reason"] == "policy_changed" && line["policy_revision"] == revision)
@@ -127,7 +130,7 @@ pub fn amend(house: &House, edit: impl FnOnce(String) -> String) {
 }
 
 /// As [`amend`] without the wait.
-pub fn write_table(house: &House, edit: impl FnOnce(String) -> String) -> u64 {
+pub(crate) fn write_table(house: &House, edit: impl FnOnce(String) -> String) -> u64 {
     let path = house.dir().join("access.toml");
     let text = std::fs::read_to_string(&path).expect("dev has written a table");
     let line = text.lines().find(|line| line.starts_with("revision = ")).expect("a table has a revision").to_owned();
@@ -140,15 +143,42 @@ pub fn write_table(house: &House, edit: impl FnOnce(String) -> String) -> u64 {
     revision + 1
 }
 
-/// The text without the row of that id; rows are separated by `[[row]]`.
-pub fn without_row(text: &str, id: &str) -> String {
-    let marker = format!("id = \"{id}\"");
-    text.split_inclusive("\n[[row]]").collect::<String>().split("[[row]]").filter(|row| !row.contains(&marker)).collect::<Vec<_>>().join("[[row]]")
+/// The text without the row of that id.
+pub(crate) fn without_row(text: &str, id: &str) -> String {
+    let marker = format!("\nid = \"{id}\"\n");
+    let kept: Vec<_> = text.split("[[row]]").filter(|row| !row.contains(&marker)).collect();
+    kept.join("[[row]]")
 }
 
 /// The text with further columns in the row of that id.
-pub fn with_columns(text: &str, id: &str, columns: &str) -> String {
+pub(crate) fn with_columns(text: &str, id: &str, columns: &str) -> String {
     let marker = format!("id = \"{id}\"\n");
     assert!(text.contains(&marker), "there is a row {id}");
     text.replacen(&marker, &format!("{marker}{columns}\n"), 1)
+}
+
+/// As [`eventually`], for what takes longer than a test may usually wait.
+pub(crate) fn within<T>(limit: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// An SVID from one of the house's own development authorities.
+pub(crate) fn issue(house: &House, id: &str, lifetime: Duration) -> Issued {
+    let id = SpiffeId::parse(id).expect("a valid SPIFFE ID");
+    let dir = house.dir().join("certs").join(id.trust_domain().as_str());
+    let authority = Authority::load(&dir).expect("dev has made the authority");
+    authority.issue(&id, lifetime, SystemTime::now()).expect("an SVID can be made")
+}
+
+/// What a sender shows that holds this SVID.
+pub(crate) fn credentials(house: &House, issued: &Issued) -> Credentials {
+    let ca = std::fs::read_to_string(house.ca("gateway.invalid")).expect("dev has made the authority");
+    Credentials::of(issued, &ca)
 }

@@ -7,14 +7,14 @@ use std::process::{Command, Output, Stdio};
 use testkit::house::House;
 
 /// A DCMTK program.
-pub fn dcmtk(program: &str) -> Command {
+pub(crate) fn dcmtk(program: &str) -> Command {
     let found = Command::new(program).arg("--version").output();
     assert!(found.is_ok(), "{program} is missing: run ./tests/run, which installs DCMTK");
     Command::new(program)
 }
 
 /// A script in tests/peers.
-pub fn python(script: &str) -> Command {
+pub(crate) fn python(script: &str) -> Command {
     let python = std::env::var_os("PEERS_PYTHON");
     let python = python.expect("PEERS_PYTHON is not set: run ./tests/run, which installs pydicom and pynetdicom");
     let mut command = Command::new(python);
@@ -23,7 +23,7 @@ pub fn python(script: &str) -> Command {
 }
 
 /// Runs a command with this text on its standard input.
-pub fn fed(mut command: Command, text: &str) -> Output {
+pub(crate) fn fed(mut command: Command, text: &str) -> Output {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program starts");
     let mut stdin = child.stdin.take().expect("it is piped");
@@ -37,7 +37,7 @@ pub fn fed(mut command: Command, text: &str) -> Output {
 }
 
 /// `storescu` over mutual TLS to a house, as `portcullis dev` prints it; the caller adds options and files.
-pub fn storescu_tls(house: &House, name: &str) -> Command {
+pub(crate) fn storescu_tls(house: &House, name: &str) -> Command {
     let files = house.cert(name);
     let mut command = dcmtk("storescu");
     command.arg("+tls").args([&files.key, &files.cert]).arg("+cf").arg(house.ca("gateway.invalid"));
@@ -45,6 +45,6 @@ pub fn storescu_tls(house: &House, name: &str) -> Command {
 }
 
 /// One path a line.
-pub fn listed(paths: &[PathBuf]) -> String {
+pub(crate) fn listed(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| format!("{}\n", path.display())).collect()
 }

@@ -166,11 +166,6 @@ impl AuthorisedInstance {
         self.row.max_wait
     }
 
-    /// The largest data set that the row allows, in bytes.
-    #[must_use]
-    pub fn max_bytes(&self) -> Option<u64> {
-        self.row.max_instance_bytes
-    }
 
     /// Whether the row allows a data set of so many bytes. To be asked while they pass.
     ///

@@ -39,7 +39,7 @@ impl Live {
     pub(crate) fn load(config: &Config) -> Result<Self, Problem> {
         let table = read_table(config)?.parse()?;
         for warning in table.warnings() {
-            tracing::warn!(table = %config.access.table.display(), "{warning}");
+            tracing::info!(table = %config.access.table.display(), "{warning}");
         }
         let trust = TrustFiles::read(config)?.parse(config)?;
         let live = Self {

@@ -26,14 +26,16 @@ use self::pem::{contains, names};
 mod files;
 mod pem;
 
+/// In seconds.
+const HOUR: u64 = 60 * 60;
 /// An SVID lives a day: the longest that V-29 takes.
-pub const SVID_LIFETIME: Duration = Duration::from_hours(24);
+pub const SVID_LIFETIME: Duration = Duration::from_secs(24 * HOUR);
 /// [`ensure`] reissues an SVID with less than this left, so that a house started now works through the afternoon.
-pub const RENEW: Duration = Duration::from_hours(6);
+pub const RENEW: Duration = Duration::from_secs(6 * HOUR);
 /// A development authority lives a year: long enough to forget it, short enough not to trust it for ever.
-pub const AUTHORITY_LIFETIME: Duration = Duration::from_hours(365 * 24);
+pub const AUTHORITY_LIFETIME: Duration = Duration::from_secs(365 * 24 * HOUR);
 /// [`ensure`] replaces an authority with less than this left, so that it outlives every SVID under it.
-pub const AUTHORITY_RENEW: Duration = Duration::from_hours(2 * 24);
+pub const AUTHORITY_RENEW: Duration = Duration::from_secs(48 * HOUR);
 /// Certificates begin this much in the past, for a peer whose clock is a little behind. Stays within V-29's tolerance.
 pub const BACKDATE: Duration = Duration::from_secs(30);
 

@@ -26,6 +26,8 @@ pub struct Options {
     pub args: Vec<String>,
     /// Further environment variables.
     pub env: Vec<(String, String)>,
+    /// What to run instead of [`binary`]: a script that changes something about the process and becomes it.
+    pub program: Option<PathBuf>,
 }
 
 /// A running gateway. Dropping it kills it.
@@ -230,6 +232,12 @@ impl House {
         Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     fn proc(&self, file: &str) -> String {
         std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).expect("the process is running")
     }
@@ -311,7 +319,7 @@ fn command(dir: &Path, options: &Options) -> Command {
             args.extend(["--quiet", "1s"].map(OsString::from));
         }
     }
-    let mut command = Command::new(binary());
+    let mut command = Command::new(options.program.clone().unwrap_or_else(binary));
     command.args(args).args(&options.args).envs(options.env.iter().cloned());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

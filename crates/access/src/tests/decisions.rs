@@ -30,6 +30,9 @@ fn answer(table: &Table, class: &str, syntaxes: &[&str]) -> (u8, String) {
     }
 }
 
+/// Name, rows, class and syntaxes proposed, what [`answer`] says.
+type Answer = (&'static str, String, &'static str, &'static [&'static str], (u8, String));
+
 #[test]
 fn each_context_is_answered_on_its_own() {
     let listed = CT1_ROW.replace("transfer_syntaxes = [\"*\"]", &format!("transfer_syntaxes = [\"{EXPLICIT}\"]"));
@@ -41,7 +44,7 @@ fn each_context_is_answered_on_its_own() {
     let deny = |columns: &str| format!("{CT1_ROW}[[row]]\nid = \"deny\"\neffect = \"deny\"\n{columns}\n");
     let yes = |syntax: &str| (0, syntax.to_owned());
     let no = |code: u8| (code, String::new());
-    let cases: Vec<(&str, String, &str, &[&str], (u8, String))> = vec![
+    let cases: Vec<Answer> = vec![
         ("the sender's favourite", CT1_ROW.into(), CT, &[EXPLICIT, IMPLICIT], yes(EXPLICIT)),
         ("the first that is listed", listed.clone(), CT, &[IMPLICIT, EXPLICIT], yes(EXPLICIT)),
         ("none that is listed", listed.clone(), CT, &[IMPLICIT, JPEG], no(4)),

@@ -191,7 +191,7 @@ fn what_is_not_one_strict_certificate_is_refused() {
     let trailing = [good.chain[0].as_slice(), &[0]].concat();
     let large = [0; 40 * 1024];
     let leaf = good.chain[0].as_slice();
-    let cases: &[(&str, Vec<&[u8]>, Option<RejectionCode>)] = &[
+    let cases = [
         ("good", vec![leaf], None),
         ("V-1 none", vec![], Some(NoClientCert)),
         ("V-2 nine", vec![leaf; 9], Some(ChainTooLarge)),
@@ -202,7 +202,7 @@ fn what_is_not_one_strict_certificate_is_refused() {
         ("V-18 an issuer that is none", vec![leaf, b"x"], Some(ChainInvalid)),
     ];
     for (name, chain, expected) in cases {
-        assert_eq!(judge(chain), *expected, "{name}");
+        assert_eq!(judge(&chain), expected, "{name}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the data dictionary (PS3.6) says of a tag: needed where the VR is not on the wire.
+//! Value representations: as written (PS3.5 §7.1.2), or from the data dictionary (PS3.6) where they are not on the wire.
 
 use dicom_core::VR;
 use dicom_core::dictionary::{DataDictionary as _, DataDictionaryEntry as _, VirtualVr};
@@ -29,6 +29,49 @@ pub(super) fn vr_of(tag: u32, samples: Samples) -> VR {
         Some(VirtualVr::Xs) => VR::US,
         // OB or OW, US or OW: OW in implicit little endian (PS3.5 §A.1).
         Some(_) => VR::OW,
+    }
+}
+
+/// A VR on the wire.
+#[derive(Clone, Copy)]
+pub(super) struct Written {
+    pub(super) vr: VR,
+    /// Two reserved bytes and a 32-bit length follow it.
+    pub(super) long_form: bool,
+}
+
+impl Written {
+    /// PS3.5 §7.1.2: every VR that is newer than this table has the long form; its value is taken as UN.
+    pub(super) fn parse(letters: [u8; 2]) -> Option<Self> {
+        if !letters.iter().all(u8::is_ascii_uppercase) {
+            return None;
+        }
+        let vr = VR::from_binary(letters);
+        let short = matches!(
+            &letters,
+            b"AE"
+                | b"AS"
+                | b"AT"
+                | b"CS"
+                | b"DA"
+                | b"DS"
+                | b"DT"
+                | b"FL"
+                | b"FD"
+                | b"IS"
+                | b"LO"
+                | b"LT"
+                | b"PN"
+                | b"SH"
+                | b"SL"
+                | b"SS"
+                | b"ST"
+                | b"TM"
+                | b"UI"
+                | b"UL"
+                | b"US"
+        );
+        Some(Self { vr: vr.unwrap_or(VR::UN), long_form: !short })
     }
 }
 

@@ -4,7 +4,7 @@ use dicom_core::VR;
 
 use super::DataSetError;
 use super::collect::{Collected, Wish};
-use super::dictionary::vr_of;
+use super::dictionary::{Written, vr_of};
 
 const ITEM: u32 = 0xFFFE_E000;
 const ITEM_END: u32 = 0xFFFE_E00D;
@@ -387,47 +387,5 @@ impl Walker {
     fn u32_at(&self, at: usize) -> u32 {
         let (first, second) = (u32::from(self.u16_at(at)), u32::from(self.u16_at(at + 2)));
         if self.big_endian() { first << 16 | second } else { second << 16 | first }
-    }
-}
-
-/// A VR on the wire.
-#[derive(Clone, Copy)]
-struct Written {
-    vr: VR,
-    long_form: bool,
-}
-
-impl Written {
-    /// PS3.5 §7.1.2: every VR that is newer than this table has the long form; its value is taken as UN.
-    fn parse(letters: [u8; 2]) -> Option<Self> {
-        if !letters.iter().all(u8::is_ascii_uppercase) {
-            return None;
-        }
-        let vr = VR::from_binary(letters);
-        let short = matches!(
-            &letters,
-            b"AE"
-                | b"AS"
-                | b"AT"
-                | b"CS"
-                | b"DA"
-                | b"DS"
-                | b"DT"
-                | b"FL"
-                | b"FD"
-                | b"IS"
-                | b"LO"
-                | b"LT"
-                | b"PN"
-                | b"SH"
-                | b"SL"
-                | b"SS"
-                | b"ST"
-                | b"TM"
-                | b"UI"
-                | b"UL"
-                | b"US"
-        );
-        Some(Self { vr: vr.unwrap_or(VR::UN), long_form: !short })
     }
 }

@@ -7,7 +7,7 @@ use super::files::create;
 use super::pem::base64;
 use super::*;
 
-const HOUR: Duration = Duration::from_hours(1);
+const HOUR: Duration = Duration::from_secs(super::HOUR);
 
 fn now() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_363_445)
@@ -139,8 +139,8 @@ fn an_authority_near_its_end_is_replaced_with_its_svid() {
 fn a_damaged_set_is_mended() {
     let hospital_a = LEAVES[1].1;
     let authority_a = "spiffe://hospital-a.invalid";
-    type Damage = fn(&Path);
-    let cases: &[(&str, Damage, &[(&str, Why)])] = &[
+    type Case<'a> = (&'a str, fn(&Path), &'a [(&'a str, Why)]);
+    let cases: &[Case<'_>] = &[
         ("no leaf", |dir| fs::remove_file(dir.join("hospital-a.pem")).expect("gone"), &[(hospital_a, Why::Missing)]),
         ("no key", |dir| fs::remove_file(dir.join("hospital-a.key")).expect("gone"), &[(hospital_a, Why::Missing)]),
         ("empty leaf", |dir| fs::write(dir.join("hospital-a.pem"), "").expect("ok"), &[(hospital_a, Why::Missing)]),
@@ -186,12 +186,12 @@ fn a_file_of_somebody_else_is_left_as_it_is() {
 
 #[test]
 fn an_issued_svid_keeps_every_rule_also_the_strict_ones() {
-    for (_, id) in LEAVES {
+    for (stem, id) in LEAVES {
         let id = SpiffeId::parse(id).expect("valid");
         let authority = Authority::create(id.trust_domain().clone(), now()).expect("made");
         let issued = authority.issue(&id, SVID_LIFETIME, now()).expect("issued");
         for purpose in [Purpose::Client, Purpose::Server] {
-            let svid = judge(&issued, &authority, purpose).expect(id.as_str());
+            let svid = judge(&issued, &authority, purpose).expect(stem);
             assert_eq!((svid.id(), svid.key()), (&id, "ECDSA P-256"));
             assert_eq!(svid.not_after(), issued.not_after);
         }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use access::{Finding, Outcome, Purpose, Rules, TrustBundles};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use model::{SpiffeId, Timestamp};
 
@@ -163,7 +163,7 @@ fn issue(args: &IssueArgs, now: SystemTime, out: &mut impl Write) -> anyhow::Res
             authority.domain()
         );
     }
-    let issued = authority.issue(&args.id, Duration::from_hours(u64::from(args.hours)), now)?;
+    let issued = authority.issue(&args.id, Duration::from_secs(u64::from(args.hours) * 60 * 60), now)?;
     let prefix =
         args.out.clone().unwrap_or_else(|| PathBuf::from(args.id.as_str().rsplit('/').next().unwrap_or("svid")));
     let (pem, key) = (with_suffix(&prefix, ".pem"), with_suffix(&prefix, ".key"));
@@ -297,25 +297,26 @@ fn read_bundles(files: &[PathBuf], id: Option<&SpiffeId>) -> anyhow::Result<Opti
 
 /// The certificates of a PEM file; everything else that people try gets a sentence that says what to do.
 fn read_certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    let name = file.display();
-    let bytes = fs::read(file).with_context(|| format!("{name} cannot be read"))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let marked = text.contains("-----BEGIN CERTIFICATE-----");
-    match pki::certificates(&text) {
-        certificates if !certificates.is_empty() => return Ok(certificates),
-        _ if bytes.is_empty() => bail!("{name} is empty: write the certificate again"),
+    let bytes = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
+    let certificates = pki::certificates(&String::from_utf8_lossy(&bytes));
+    if certificates.is_empty() { Err(no_certificate(&file.display().to_string(), &bytes)) } else { Ok(certificates) }
+}
+
+fn no_certificate(name: &str, bytes: &[u8]) -> anyhow::Error {
+    let text = String::from_utf8_lossy(bytes);
+    if bytes.is_empty() {
+        anyhow!("{name} is empty: write the certificate again")
+    } else if bytes.starts_with(&[0x30, 0x82]) {
         // A DER SEQUENCE with a length of two bytes: every certificate begins so.
-        _ if bytes.starts_with(&[0x30, 0x82]) => {
-            bail!("{name} is DER, not PEM: convert it with `openssl x509 -inform DER -in {name} -out {name}.pem`")
-        }
-        _ if marked => bail!("{name} has a CERTIFICATE block that is damaged: copy it again, with both dashed lines"),
-        _ if text.contains("PRIVATE KEY-----") => {
-            bail!("{name} is a private key: give the certificate that belongs to it, and keep this file to yourself")
-        }
-        _ if text.contains("CERTIFICATE REQUEST-----") => {
-            bail!("{name} is a certificate request: give the certificate that the issuer made from it")
-        }
-        _ => bail!("{name} holds no PEM certificate: it should have a line -----BEGIN CERTIFICATE-----"),
+        anyhow!("{name} is DER, not PEM: convert it with `openssl x509 -inform DER -in {name} -out {name}.pem`")
+    } else if text.contains("-----BEGIN CERTIFICATE-----") {
+        anyhow!("{name} has a CERTIFICATE block that is damaged: copy it again, with both dashed lines")
+    } else if text.contains("PRIVATE KEY-----") {
+        anyhow!("{name} is a private key: give the certificate that belongs to it, and keep this file to yourself")
+    } else if text.contains("CERTIFICATE REQUEST-----") {
+        anyhow!("{name} is a certificate request: give the certificate that the issuer made from it")
+    } else {
+        anyhow!("{name} holds no PEM certificate: it should have a line -----BEGIN CERTIFICATE-----")
     }
 }
 

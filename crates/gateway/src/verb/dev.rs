@@ -199,6 +199,7 @@ sop_classes = ["*"]
 # "*" leaves out the deflated syntaxes, whose data sets have to be inflated to be read: they are named.
 transfer_syntaxes = ["*", "DeflatedExplicitVRLittleEndian", "JPIPReferencedDeflate", "JPIPHTJ2KReferencedDeflate"]
 on_conflict = "revise"
+owner = "you@hospital-a.invalid"
 
 [[row]]
 id = "hospital-b"
@@ -211,6 +212,7 @@ operations = ["echo", "store"]
 sop_classes = ["CTImageStorage", "EnhancedCTImageStorage", "MRImageStorage", "EnhancedMRImageStorage"]
 transfer_syntaxes = ["*"]
 on_conflict = "revise"
+owner = "you@hospital-b.invalid"
 "#;
 
 /// Bold on a terminal.

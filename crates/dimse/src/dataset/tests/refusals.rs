@@ -164,6 +164,14 @@ pub(super) fn in_single_bytes(made: &Made) -> Result<(), DataSetError> {
 }
 
 #[test]
+fn each_invalid_uid_is_named_by_its_tag() {
+    for tag in [0x0008_0016, 0x0008_0018, 0x0020_000D, 0x0020_000E] {
+        let error = Made::new(Encoding::ExplicitLittle).element(tag, "UI", b"1..2").error();
+        assert_eq!(error.offending(), Some(tag), "{error}");
+    }
+}
+
+#[test]
 fn a_failed_scan_stays_failed() {
     let mut scan = Scan::new(Encoding::ExplicitLittle, Limits::default());
     let error = scan.feed(b"\x08\0\x05\0cs\0\0").expect_err("lower case");

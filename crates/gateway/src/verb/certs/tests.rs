@@ -67,7 +67,7 @@ fn without_a_bundle_the_chain_is_not_judged_and_that_is_no_failure() {
 #[test]
 fn a_bad_certificate_ends_with_failure_and_names_the_rule() {
     let home = home();
-    let two_days = now() + Duration::from_hours(48);
+    let two_days = now() + 2 * pki::SVID_LIFETIME;
     let cases = [
         ("expired", "show {}/hospital-a.pem", two_days, "✗ V-28"),
         ("another domain's root", "show {}/hospital-a.pem --ca {}/unlabelled.pem", now(), "✗ V-15"),
