@@ -5,8 +5,13 @@
 
 mod support;
 
+mod bad_input;
+mod duplicates;
 mod p1_success_is_durable;
 mod p2_no_row_nothing;
 mod p3_withdrawn_stops;
 mod p4_tenants_apart;
 mod p5_bit_for_bit;
+mod p6_memory_bounded;
+mod p7_stable_once;
+mod verbs;

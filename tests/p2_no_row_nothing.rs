@@ -5,7 +5,9 @@ use gateway::pki::SVID_LIFETIME;
 use testkit::house::House;
 use testkit::peer::{Associated, Credentials, Peer, sample_contexts};
 
-use crate::support::{A, B, CALLED, Bystander, amend, audited, connect, credentials, house, issue, with_columns, without_row};
+use crate::support::{
+    A, B, Bystander, CALLED, amend, audited, connect, credentials, house, issue, with_columns, without_row,
+};
 
 /// A-ASSOCIATE-RJ (PS3.8 §9.3.4): rejected-permanent, service-user, no-reason-given.
 const REJECTED: (u8, &[u8]) = (3, &[0, 1, 1, 1]);
@@ -49,7 +51,8 @@ fn suspended_and_expired_rows_look_like_no_row() {
     let cases: [(&str, &str, fn(String) -> String); 3] = [
         ("suspended", "row_suspended", |text| with_columns(&text, "hospital-a", "state = \"suspended\"")),
         ("expired", "row_expired", |text| {
-            with_columns(&text, "hospital-a", "valid_until = 2020-01-01T00:00:00Z").replace("state = \"suspended\"\n", "")
+            with_columns(&text, "hospital-a", "valid_until = 2020-01-01T00:00:00Z")
+                .replace("state = \"suspended\"\n", "")
         }),
         ("gone", "no_row", |text| without_row(&text, "hospital-a")),
     ];

@@ -98,7 +98,15 @@ pub(crate) struct Bystander {
     stored: u64,
 }
 
+/// Where the numbers of a bystander's instances begin.
+const BYSTANDERS: u64 = 900_000_000;
+
 impl Bystander {
+    /// Whether it was a bystander that sent this.
+    pub(crate) fn stored(held: &study::HeldInstance) -> bool {
+        held.name.study.as_str().starts_with("2.25.1.9000")
+    }
+
     /// Opens it and stores an instance.
     pub(crate) fn of(house: &House) -> Self {
         let mut bystander = Self { peer: associated(house), stored: 0 };
@@ -109,7 +117,7 @@ impl Bystander {
     /// Stores one more.
     pub(crate) fn still_served(&mut self) {
         self.stored += 1;
-        let instance = Instance::numbered(900_000_000 + self.stored);
+        let instance = Instance::numbered(BYSTANDERS + self.stored);
         assert_eq!(self.peer.store(&instance.claim(), &instance.data_set()), SUCCESS, "a bystander goes on storing");
     }
 }

@@ -166,7 +166,6 @@ impl AuthorisedInstance {
         self.row.max_wait
     }
 
-
     /// Whether the row allows a data set of so many bytes. To be asked while they pass.
     ///
     /// # Errors

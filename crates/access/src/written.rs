@@ -341,22 +341,12 @@ fn network(word: &str) -> Result<Cidr, String> {
     })
 }
 
-/// A span such as `500ms`, `60s`, `10m`, `24h`; more than nothing.
+/// A span that is more than nothing.
 fn span(field: &'static str, text: Option<&str>) -> Result<Option<Duration>, Fault> {
-    let Some(text) = text else { return Ok(None) };
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis: Option<u64> = match unit {
-        "ms" => Some(1),
-        "s" => Some(1000),
-        "m" => Some(60 * 1000),
-        "h" => Some(60 * 60 * 1000),
-        _ => None,
-    };
-    let total = number.parse::<u64>().ok().zip(millis).and_then(|(number, unit)| number.checked_mul(unit));
-    match total {
-        Some(total) if total > 0 => Ok(Some(Duration::from_millis(total))),
-        _ => fault(field, "is not a span such as 500ms, 60s, 10m or 24h"),
+    match text.map(model::span::parse) {
+        None => Ok(None),
+        Some(Ok(span)) if !span.is_zero() => Ok(Some(span)),
+        Some(_) => fault(field, "is not a span such as 500ms, 60s, 10m or 24h"),
     }
 }
 

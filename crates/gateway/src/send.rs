@@ -43,6 +43,9 @@ pub struct Outgoing {
     tries: u32,
 }
 
+/// A path that cannot be sent, and why.
+pub type Odd = (PathBuf, String);
+
 /// What became of one file.
 #[derive(Debug, Clone)]
 pub struct Sent {
@@ -113,7 +116,7 @@ const MEDIA_DIRECTORY: &str = "1.2.840.10008.1.3.10";
 ///
 /// # Errors
 /// When a path that was named does not exist.
-pub fn gather(paths: &[PathBuf]) -> anyhow::Result<(Vec<Outgoing>, Vec<(PathBuf, String)>)> {
+pub fn gather(paths: &[PathBuf]) -> anyhow::Result<(Vec<Outgoing>, Vec<Odd>)> {
     let (mut found, mut odd) = (Vec::new(), Vec::new());
     for path in paths {
         let kind = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -130,11 +133,7 @@ pub fn gather(paths: &[PathBuf]) -> anyhow::Result<(Vec<Outgoing>, Vec<(PathBuf,
     Ok((found, odd))
 }
 
-fn gather_folder(
-    folder: &Path,
-    found: &mut Vec<Outgoing>,
-    odd: &mut Vec<(PathBuf, String)>,
-) -> anyhow::Result<()> {
+fn gather_folder(folder: &Path, found: &mut Vec<Outgoing>, odd: &mut Vec<Odd>) -> anyhow::Result<()> {
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
@@ -387,7 +386,7 @@ impl Outline {
                 Ok(Some(Reply::Response { status, comment, .. })) => {
                     let comment = comment.map(Phi::into_revealed);
                     return Ok(Status { code: status, comment });
-                },
+                }
                 Ok(Some(_)) => return Err(Trouble::Line("the receiver ended the association".to_owned())),
                 Ok(None) => fill(&mut self.connection, &mut self.inbox).await.map_err(Trouble::Line)?,
                 Err(violation) => return Err(Trouble::Line(format!("the receiver broke the protocol: {violation}"))),

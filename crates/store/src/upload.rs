@@ -22,8 +22,8 @@ impl Upload {
         self.incoming.write(bytes).await.map_err(Failure::away("writing an object"))
     }
 
-    /// Ends the data set: everything is on disk and synced under a temporary name, its digest and size are known, and
-    /// still nobody sees it.
+    /// Ends the data set: its digest and size are known and nobody sees it yet. A large one is on disk and synced under a
+    /// temporary name; a small one waits in memory.
     ///
     /// # Errors
     /// [`Failure::StoreAway`].

@@ -262,18 +262,18 @@ fn greet(dir: &Path, address: SocketAddr, admin: SocketAddr) -> anyhow::Result<(
 fn program() -> anyhow::Result<String> {
     let program = std::env::current_exe().context("the system does not say where this program is")?;
     let here = std::env::current_dir()?;
-    Ok(program.strip_prefix(&here).map_or(program.clone(), |relative| Path::new(".").join(relative)).display().to_string())
+    Ok(program
+        .strip_prefix(&here)
+        .map_or(program.clone(), |relative| Path::new(".").join(relative))
+        .display()
+        .to_string())
 }
 
 const SAMPLE_SLICES: u16 = 8;
 const SAMPLE_ROWS: u16 = 128;
 
 /// Sends the sample through the real socket and tells, from what the gateway wrote, what happened to it.
-async fn show_sample(
-    dir: &Path,
-    address: SocketAddr,
-    stable: &mut broadcast::Receiver<Event>,
-) -> anyhow::Result<()> {
+async fn show_sample(dir: &Path, address: SocketAddr, stable: &mut broadcast::Receiver<Event>) -> anyhow::Result<()> {
     // A study of its own for each run: the same one again would be "already held", and no news.
     let seed = u64::try_from(now().as_millis()).unwrap_or_default();
     let study = write_sample(dir, seed)?;
@@ -340,7 +340,8 @@ fn bar(length: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
-    let style = ProgressStyle::with_template("  {bar:30.cyan/blue} {pos}/{len} instances").expect("the template is valid");
+    let style =
+        ProgressStyle::with_template("  {bar:30.cyan/blue} {pos}/{len} instances").expect("the template is valid");
     ProgressBar::new(length).with_style(style)
 }
 
@@ -374,7 +375,9 @@ fn tell(dir: &Path, study: &Sample, event: &Event) -> anyhow::Result<()> {
     say(&format!("     row {:?}, revision {}", text(granted, "row"), granted["policy_revision"]));
     say(&format!(
         "     {} called {}, tenant {}",
-        text(granted, "calling_ae"), text(granted, "called_ae"), text(granted, "tenant")
+        text(granted, "calling_ae"),
+        text(granted, "called_ae"),
+        text(granted, "tenant")
     ));
     step(3, &format!("{} instances stored: object and index row durable before Success", stored.len()));
     for verdict in &stored {
@@ -389,7 +392,10 @@ fn tell(dir: &Path, study: &Sample, event: &Event) -> anyhow::Result<()> {
     say(&format!("     sha256 {}", event.manifest_sha256));
     tell_manifest(&manifest)?;
     say("");
-    say(&format!("The files that were sent are in {}; send them again and see that they are already held.", study.folder.display()));
+    say(&format!(
+        "The files that were sent are in {}; send them again and see that they are already held.",
+        study.folder.display()
+    ));
     Ok(())
 }
 

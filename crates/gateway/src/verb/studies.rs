@@ -120,7 +120,8 @@ async fn show(
             if metadata {
                 let held = &instance.held;
                 let json = reader.metadata(&instance.tenant, &held.name, &held.digest).await?;
-                value["metadata"] = json.map(Phi::into_revealed).map_or(Ok(Value::Null), |json| serde_json::from_slice(&json))?;
+                value["metadata"] =
+                    json.map(Phi::into_revealed).map_or(Ok(Value::Null), |json| serde_json::from_slice(&json))?;
             }
             all.push(value);
         }

@@ -7,7 +7,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use super::local::{LocalObjects, Temporary};
 
 /// Bytes gathered before they go to the disk: 256 KiB is past the point where larger writes are faster, and makes an
-/// upload cost at most 512 KiB of memory (one chunk filling, one on its way). Smaller instances are written at the seal.
+/// upload cost at most 512 KiB of memory (one chunk filling, one on its way). Smaller instances wait in memory.
 pub(crate) const CHUNK: usize = 256 * 1024;
 
 /// An object on its way in, seen by nobody. Dropping it removes what was written.
@@ -34,13 +34,39 @@ struct Written {
     size: u64,
 }
 
-/// A complete, synced file under a temporary name. Dropping it removes it.
+/// A complete object that nobody sees. Dropping it removes it.
 pub(crate) struct Whole {
-    pub(super) temporary: Temporary,
+    objects: LocalObjects,
+    body: Body,
     /// SHA-256 of what followed the header.
     pub(crate) digest: Digest,
     /// Bytes that followed the header.
     pub(crate) size: u64,
+}
+
+/// Where a whole object waits for its place.
+enum Body {
+    /// A small one is still in memory: bytes that turn out to be held already never cost a write.
+    Memory { header: Vec<u8>, bytes: Vec<u8> },
+    /// A complete, synced file under a temporary name.
+    File(Temporary),
+}
+
+impl Whole {
+    /// The synced file under its temporary name, which is made now if there is none yet. Blocks.
+    pub(super) fn on_disk(&mut self) -> io::Result<&mut Temporary> {
+        if let Body::Memory { header, bytes } = &self.body {
+            let mut temporary = self.objects.temporary()?;
+            temporary.file.write_all(header)?;
+            temporary.file.write_all(bytes)?;
+            temporary.file.sync_all()?;
+            self.body = Body::File(temporary);
+        }
+        match &mut self.body {
+            Body::File(temporary) => Ok(temporary),
+            Body::Memory { .. } => unreachable!("it was written above"),
+        }
+    }
 }
 
 impl Incoming {
@@ -62,13 +88,16 @@ impl Incoming {
         Ok(())
     }
 
-    /// Writes what is left and syncs the file: all of a small object in one hop to a blocking thread.
+    /// Ends the object. A large one is written to its end and synced; a small one waits in memory.
     pub(crate) async fn seal(mut self) -> io::Result<Whole> {
-        let written = self.take_written().await?.map(|(written, _)| written);
+        let Some((mut written, _)) = self.take_written().await? else {
+            let (digest, size) = (Digest::of(&self.filling), self.filling.len() as u64);
+            let body = Body::Memory { header: self.header, bytes: self.filling };
+            return Ok(Whole { objects: self.objects, body, digest, size });
+        };
         let finish = move || {
-            let mut written = written.map_or_else(|| Written::begin(&self.objects, &self.header), Ok)?;
             written.append(&self.filling)?;
-            written.finish()
+            written.finish(self.objects)
         };
         spawn_blocking(finish).await.map_err(io::Error::other)?
     }
@@ -125,9 +154,9 @@ impl Written {
         Ok(())
     }
 
-    fn finish(self) -> io::Result<Whole> {
+    fn finish(self, objects: LocalObjects) -> io::Result<Whole> {
         self.temporary.file.sync_all()?;
-        Ok(Whole { temporary: self.temporary, digest: self.hasher.finish(), size: self.size })
+        Ok(Whole { objects, body: Body::File(self.temporary), digest: self.hasher.finish(), size: self.size })
     }
 }
 
@@ -155,9 +184,9 @@ mod tests {
                 for bytes in data.chunks(piece) {
                     incoming.write(bytes).await.expect(name);
                 }
-                let whole = incoming.seal().await.expect(name);
+                let mut whole = incoming.seal().await.expect(name);
                 assert_eq!((whole.size, whole.digest), (length as u64, Digest::of(&data)), "{name} by {piece}");
-                let file = fs::read(whole.temporary.path()).expect(name);
+                let file = fs::read(whole.on_disk().expect(name).path()).expect(name);
                 assert_eq!(file, [b"header", data.as_slice()].concat(), "{name} by {piece}");
             }
         }
@@ -176,12 +205,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_small_object_touches_no_disk_before_the_seal() {
+    async fn a_small_object_touches_no_disk_before_it_gets_its_place() {
         let (_dir, objects) = objects();
         let mut incoming = Incoming::new(objects.clone(), b"header".to_vec());
         incoming.write(&vec![1; CHUNK]).await.expect("it is in memory");
+        let mut whole = incoming.seal().await.expect("nothing is written");
         assert_eq!(objects.incoming_names(), 0);
-        let whole = incoming.seal().await.expect("the disk has room");
+        whole.on_disk().expect("the disk has room");
         assert_eq!(objects.incoming_names(), 1);
         drop(whole);
         assert_eq!(objects.incoming_names(), 0);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{Digest, Hasher};
+use model::{Digest, Hasher, key};
 
 use super::{Soundness, Whole};
 use crate::{Failure, OpenError};
@@ -72,6 +72,10 @@ impl LocalObjects {
         };
         create_directory(objects).map_err(refuse(objects))?;
         create_directory(incoming).map_err(refuse(incoming))?;
+        // Made at once, though a file may be long in coming: people and scripts look for them.
+        for prefix in [key::INSTANCES, key::QUARANTINE, key::MANIFESTS] {
+            create_directory(&objects.join(prefix)).map_err(refuse(objects))?;
+        }
         empty(incoming).map_err(refuse(incoming))?;
         let probe = this.temporary().map_err(refuse(incoming))?;
         let link = incoming.join("probe");
@@ -99,17 +103,18 @@ impl LocalObjects {
 
     /// Links a whole object into its place, only if absent, and makes the place durable. Blocks.
     ///
-    /// Order is what makes it kill-safe. The file was synced at the seal, before it gets its name: whatever is under
+    /// Order is what makes it kill-safe. The file is synced before it gets its name: whatever is under
     /// that name is complete. The directories are synced before this returns, so before an index row can name it.
     /// Killed in between, it leaves an object that no row names, which the same bytes will find and take over.
     pub(crate) fn place(&self, whole: &mut Whole, key: &str) -> Result<(), PlaceError> {
+        whole.on_disk()?;
         let target = self.0.objects.join(key);
         let parent = target.parent().expect("a key has a directory");
         let grandparent = parent.parent().expect("the objects directory is above every key");
         self.keep_directory(grandparent)?;
         // An instance's own directory is rarely seen twice, so it is not worth remembering.
         self.create(parent)?;
-        match fs::hard_link(whole.temporary.path(), &target) {
+        match fs::hard_link(whole.on_disk()?.path(), &target) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 // The name is the digest, so these should be the same bytes under another sender's header.
@@ -121,7 +126,7 @@ impl LocalObjects {
         }
         sync(parent)?;
         sync(grandparent)?;
-        whole.temporary.placed(target);
+        whole.on_disk()?.placed(target);
         Ok(())
     }
 
@@ -296,7 +301,6 @@ mod tests {
     fn leftovers_of_a_killed_process_go_and_nothing_else_does() {
         let (dir, _) = opened();
         let kept = dir.path().join("objects/instances/kept.dcm");
-        fs::create_dir_all(kept.parent().expect("it has one")).expect("a fresh directory");
         fs::write(&kept, b"x").expect("a fresh directory");
         fs::write(dir.path().join("objects/.incoming/123-4"), b"half an inst").expect("it is there");
         let objects = LocalObjects::open(dir.path()).expect("it opens again");

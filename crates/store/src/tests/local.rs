@@ -50,7 +50,8 @@ async fn uploads_of_a_killed_process_are_removed_and_nothing_else_is() {
     let (dir, archive) = fresh().await;
     let sent = name("1.2", "1");
     send(&archive, Row::Revise, &sent, b"one").await.expect("it is new");
-    let half = sealed(&archive, Row::Revise, &name("1.2", "2"), b"two").await.expect("there is room");
+    // So large that it is on disk before the commit gate.
+    let half = sealed(&archive, Row::Revise, &name("1.2", "2"), &[2; 600_000]).await.expect("there is room");
     assert_eq!(leftovers(dir.path()), 1);
     // As a killed process would: nobody runs the destructor.
     let Sealed { archive: inner, whole, .. } = half;
@@ -82,7 +83,7 @@ async fn an_object_whose_row_was_not_written_is_found_again() {
 async fn without_a_place_for_the_object_the_store_is_away_and_nothing_is_visible() {
     let (dir, archive) = fresh().await;
     let sent = name("1.2", "1");
-    let in_the_way = dir.path().join("objects/instances");
+    let in_the_way = dir.path().join("objects/instances/hospital-a");
     fs::write(&in_the_way, b"").expect("nothing is there yet");
     let failure = send(&archive, Row::Revise, &sent, b"one").await.expect_err("a file is in the way");
     assert!(matches!(failure, Failure::StoreAway { .. }), "{failure:?}");
