@@ -7,6 +7,7 @@ mod support;
 
 mod bad_input;
 mod duplicates;
+mod keys;
 mod p1_success_is_durable;
 mod p2_no_row_nothing;
 mod p3_withdrawn_stops;
@@ -14,4 +15,7 @@ mod p4_tenants_apart;
 mod p5_bit_for_bit;
 mod p6_memory_bounded;
 mod p7_stable_once;
+mod p8_no_patient_data;
+mod many;
+mod tls;
 mod verbs;

@@ -66,8 +66,7 @@ fn dev_prints_lines_that_work_when_they_are_copied() {
         fs::write(scratch.path().join(&slice.file_name), &slice.part10).expect("a temporary directory");
     }
     let printed = |word: &str| {
-        let line = house.output().into_iter().find(|line| line.contains(word));
-        line.unwrap_or_else(|| panic!("dev prints a line with {word}")).trim().to_owned()
+        house.wait_for(word, |lines| lines.iter().find(|line| line.contains(word)).map(|line| line.trim().to_owned()))
     };
     let file = scratch.path().join("CT000001.dcm");
     for (line, word, argument) in [
@@ -80,7 +79,8 @@ fn dev_prints_lines_that_work_when_they_are_copied() {
         let output = Command::new("sh").args(["-c", &line]).output().expect("a shell");
         assert!(output.status.success(), "{line}\n{}", said(&output));
     }
-    assert_eq!(rows(house.dir()).len(), 3, "two files from portcullis, and one that DCMTK encoded anew");
+    let held = rows(house.dir()).len();
+    assert!((2..=3).contains(&held), "two files, one of them once more if DCMTK encodes it in another way");
 }
 
 #[test]
@@ -318,17 +318,18 @@ fn certs_are_made_issued_and_explained() {
     let refused = run(&["issue", "--dir", text(&dir), "--id", "spiffe://hospital.example/ct1"]);
     assert!(!refused.status.success() && said(&refused).contains(".invalid"), "{}", said(&refused));
 
-    let ca = |domain: &str| dir.join(domain).join("ca.pem");
-    let show = |file: &Path, domain: &str, more: &[&str]| {
-        run(&[&["show", text(file), "--ca", text(&ca(domain))], more].concat())
-    };
-    let good = show(&pem, "hospital-a.invalid", &[]);
+    let ca = dir.join("hospital-a.invalid/ca.pem");
+    let good = run(&["show", text(&pem), "--ca", text(&ca)]);
     assert_eq!(good.status.code(), Some(0), "{}", said(&good));
     assert!(stdout(&good).contains("spiffe://hospital-a.invalid/ct1"), "{}", said(&good));
-    let bad = show(&pem, "hospital-b.invalid", &[]);
+    // An authority of the same name that is another one.
+    let elsewhere = scratch.path().join("elsewhere");
+    assert!(run(&["init", "--dir", text(&elsewhere)]).status.success());
+    let other = elsewhere.join("hospital-a.invalid/ca.pem");
+    let bad = run(&["show", text(&pem), "--ca", text(&other)]);
     assert_eq!(bad.status.code(), Some(1), "{}", said(&bad));
     assert!(stdout(&bad).contains("V-15"), "{}", said(&bad));
-    let json = show(&pem, "hospital-a.invalid", &["--json"]);
+    let json = run(&["show", text(&pem), "--ca", text(&ca), "--json"]);
     let value: Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(value["holds"], true);
     let wrong = run(&["show", text(&key)]);
@@ -365,7 +366,10 @@ fn studies_are_listed_and_shown_to_people_and_programs() {
     let shown = json(&["show", uid, "--metadata"]);
     assert_eq!(shown.as_array().map(Vec::len), Some(3));
     assert_eq!(shown[0]["metadata"]["00100010"]["Value"][0]["Alphabetic"], "SAMPLE^PHANTOM", "PS3.18 Annex F");
-    assert_eq!(shown[0]["sha256"], model::Digest::of(slices[0].data_set()).to_string());
+    for slice in &slices {
+        let shown = shown.as_array().into_iter().flatten().find(|one| one["instance"] == slice.instance.as_str());
+        assert_eq!(shown.expect("each is shown")["sha256"], model::Digest::of(slice.data_set()).to_string());
+    }
 
     let table = portcullis(&["studies", "list", "--dir", dir]);
     assert!(stdout(&table).contains(uid) && stdout(&table).contains("STUDY"), "{}", said(&table));

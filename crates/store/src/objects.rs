@@ -1,5 +1,6 @@
 //! Objects: put if absent, under keys that `model::key` writes.
 
+mod chunk;
 mod incoming;
 mod local;
 

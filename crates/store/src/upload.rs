@@ -14,7 +14,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Adds bytes of the data set. Takes at most two chunks of 256 KiB of memory however long the instance is.
+    /// Adds bytes of the data set. Takes at most two chunks of 576 KiB of memory however long the instance is.
     ///
     /// # Errors
     /// [`Failure::StoreAway`], also for bytes of an earlier call; the upload is of no more use then.

@@ -4,17 +4,17 @@ use std::mem;
 use model::{Digest, Hasher};
 use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::chunk::Chunk;
 use super::local::{LocalObjects, Temporary};
-
-/// Bytes gathered before they go to the disk: 256 KiB is past the point where larger writes are faster, and makes an
-/// upload cost at most 512 KiB of memory (one chunk filling, one on its way). Smaller instances wait in memory.
-pub(crate) const CHUNK: usize = 256 * 1024;
 
 /// An object on its way in, seen by nobody. Dropping it removes what was written.
 pub(crate) struct Incoming {
     objects: LocalObjects,
     header: Vec<u8>,
-    filling: Vec<u8>,
+    filling: Chunk,
+    /// Of the first chunk: hashed as it comes, for an object that stays in memory needs nobody else. The chunks after it
+    /// are hashed by whoever writes them.
+    hasher: Hasher,
     on_disk: OnDisk,
 }
 
@@ -22,7 +22,7 @@ pub(crate) struct Incoming {
 enum OnDisk {
     Nothing,
     /// The task gives back its buffer, so that two serve an upload of any size.
-    Writing(JoinHandle<io::Result<(Written, Vec<u8>)>>),
+    Writing(JoinHandle<io::Result<(Written, Chunk)>>),
     /// A write failed, or its result has been taken: nothing more can be written.
     Over,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Whole {
 /// Where a whole object waits for its place.
 enum Body {
     /// A small one is still in memory: bytes that turn out to be held already never cost a write.
-    Memory { header: Vec<u8>, bytes: Vec<u8> },
+    Memory { header: Vec<u8>, bytes: Chunk },
     /// A complete, synced file under a temporary name.
     File(Temporary),
 }
@@ -71,17 +71,18 @@ impl Whole {
 
 impl Incoming {
     pub(super) fn new(objects: LocalObjects, header: Vec<u8>) -> Self {
-        Self { objects, header, filling: Vec::new(), on_disk: OnDisk::Nothing }
+        let filling = objects.spares().chunk();
+        Self { objects, header, filling, hasher: Hasher::new(), on_disk: OnDisk::Nothing }
     }
 
     /// Adds bytes. Waits only while the chunk before is still being written.
     pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             // A full chunk goes out when more comes, not before: so one that ends here is still written in one hop.
-            if self.filling.len() == CHUNK {
+            if self.filling.room() == 0 {
                 self.spill().await?;
             }
-            let (fits, rest) = bytes.split_at(bytes.len().min(CHUNK - self.filling.len()));
+            let (fits, rest) = bytes.split_at(bytes.len().min(self.filling.room()));
             self.fill(fits);
             bytes = rest;
         }
@@ -91,7 +92,7 @@ impl Incoming {
     /// Ends the object. A large one is written to its end and synced; a small one waits in memory.
     pub(crate) async fn seal(mut self) -> io::Result<Whole> {
         let Some((mut written, _)) = self.take_written().await? else {
-            let (digest, size) = (Digest::of(&self.filling), self.filling.len() as u64);
+            let (digest, size) = (self.hasher.finish(), self.filling.len() as u64);
             let body = Body::Memory { header: self.header, bytes: self.filling };
             return Ok(Whole { objects: self.objects, body, digest, size });
         };
@@ -102,26 +103,29 @@ impl Incoming {
         spawn_blocking(finish).await.map_err(io::Error::other)?
     }
 
-    /// Grows the buffer as bytes come, never past the chunk: a vector left alone would double to twice that.
     fn fill(&mut self, bytes: &[u8]) {
-        let wanted = self.filling.len() + bytes.len();
-        if wanted > self.filling.capacity() && wanted > CHUNK / 2 {
-            self.filling.reserve_exact(CHUNK - self.filling.len());
+        self.filling.fill(bytes);
+        if matches!(self.on_disk, OnDisk::Nothing) {
+            self.hasher.update(bytes);
         }
-        self.filling.extend_from_slice(bytes);
     }
 
     /// Sends the full chunk to a blocking thread, which hashes and writes it while the next one fills.
     async fn spill(&mut self) -> io::Result<()> {
         let (written, spare) = match self.take_written().await? {
             Some((written, spare)) => (Some(written), spare),
-            None => (None, Vec::with_capacity(CHUNK)),
+            None => (None, self.objects.spares().chunk()),
         };
         let mut full = mem::replace(&mut self.filling, spare);
-        let (objects, header) = (self.objects.clone(), mem::take(&mut self.header));
+        let (objects, header, hasher) = (self.objects.clone(), mem::take(&mut self.header), self.hasher.clone());
         self.on_disk = OnDisk::Writing(spawn_blocking(move || {
-            let mut written = written.map_or_else(|| Written::begin(&objects, &header), Ok)?;
-            written.append(&full)?;
+            let written = match written {
+                None => Written::begin(&objects, &header, &full, hasher)?,
+                Some(mut written) => {
+                    written.append(&full)?;
+                    written
+                }
+            };
             full.clear();
             Ok((written, full))
         }));
@@ -129,7 +133,7 @@ impl Incoming {
     }
 
     /// Waits for the chunk before. A caller that goes away while waiting loses nothing: the task stays where it is.
-    async fn take_written(&mut self) -> io::Result<Option<(Written, Vec<u8>)>> {
+    async fn take_written(&mut self) -> io::Result<Option<(Written, Chunk)>> {
         let result = match &mut self.on_disk {
             OnDisk::Nothing => Ok(None),
             OnDisk::Writing(task) => task.await.map_err(io::Error::other).flatten().map(Some),
@@ -141,10 +145,11 @@ impl Incoming {
 }
 
 impl Written {
-    fn begin(objects: &LocalObjects, header: &[u8]) -> io::Result<Self> {
+    fn begin(objects: &LocalObjects, header: &[u8], first: &[u8], hasher: Hasher) -> io::Result<Self> {
         let mut temporary = objects.temporary()?;
         temporary.file.write_all(header)?;
-        Ok(Self { temporary, hasher: Hasher::new(), size: 0 })
+        temporary.file.write_all(first)?;
+        Ok(Self { temporary, hasher, size: first.len() as u64 })
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -164,6 +169,7 @@ impl Written {
 mod tests {
     use std::fs;
 
+    use super::super::chunk::CHUNK;
     use super::*;
 
     fn objects() -> (tempfile::TempDir, LocalObjects) {
@@ -195,13 +201,13 @@ mod tests {
     #[tokio::test]
     async fn memory_is_two_chunks_whatever_the_size() {
         let (_dir, objects) = objects();
-        let mut incoming = Incoming::new(objects, Vec::new());
+        let mut incoming = Incoming::new(objects.clone(), Vec::new());
         for _ in 0..200 {
             incoming.write(&[7; 60_000]).await.expect("the disk has room");
-            assert!(incoming.filling.capacity() <= CHUNK);
+            assert!(incoming.filling.len() <= CHUNK);
         }
-        let (_, spare) = incoming.take_written().await.expect("no write failed").expect("chunks were written");
-        assert!(spare.capacity() <= CHUNK);
+        drop(incoming.seal().await.expect("the disk has room"));
+        assert_eq!(objects.spares().count(), 2);
     }
 
     #[tokio::test]

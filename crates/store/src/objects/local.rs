@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{Digest, Hasher, key};
 
+use super::chunk::Spares;
 use super::{Soundness, Whole};
 use crate::{Failure, OpenError};
 
@@ -32,6 +33,7 @@ struct Root {
     /// Directories whose own names are known to be on disk.
     durable: Mutex<HashSet<PathBuf>>,
     next: AtomicU64,
+    spares: Spares,
 }
 
 /// A file under a name that nobody looks at; the name goes when this is dropped.
@@ -90,7 +92,12 @@ impl LocalObjects {
     pub(crate) fn at(dir: &Path) -> Self {
         let objects = dir.join("objects");
         let incoming = objects.join(INCOMING);
-        Self(Arc::new(Root { objects, incoming, durable: Mutex::default(), next: AtomicU64::new(0) }))
+        Self(Arc::new(Root { objects, incoming, durable: Mutex::default(), next: AtomicU64::new(0), spares: Spares::default() }))
+    }
+
+    /// Buffers for uploads.
+    pub(super) fn spares(&self) -> &Spares {
+        &self.0.spares
     }
 
     /// A new file in the incoming directory. The process id keeps a name apart from those of an earlier process.

@@ -51,7 +51,7 @@ async fn uploads_of_a_killed_process_are_removed_and_nothing_else_is() {
     let sent = name("1.2", "1");
     send(&archive, Row::Revise, &sent, b"one").await.expect("it is new");
     // So large that it is on disk before the commit gate.
-    let half = sealed(&archive, Row::Revise, &name("1.2", "2"), &[2; 600_000]).await.expect("there is room");
+    let half = sealed(&archive, Row::Revise, &name("1.2", "2"), &[2; 1_000_000]).await.expect("there is room");
     assert_eq!(leftovers(dir.path()), 1);
     // As a killed process would: nobody runs the destructor.
     let Sealed { archive: inner, whole, .. } = half;

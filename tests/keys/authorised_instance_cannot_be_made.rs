@@ -1,0 +1,4 @@
+//! A `AuthorisedInstance` is cut in one function of `access` and nowhere else.
+fn main() {
+    let _ = access::AuthorisedInstance { row: todo!() };
+}

@@ -1,0 +1,4 @@
+//! A `Cleared` is cut in one function of `access` and nowhere else.
+fn main() {
+    let _ = access::Cleared { revision: todo!() };
+}
