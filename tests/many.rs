@@ -30,7 +30,8 @@ fn a_hundred_associations_at_once_all_succeed() {
                 assert!(matches!(answer, Associated::Accepted(_)), "{number}: {answer:?}");
                 for slice in 0..INSTANCES {
                     // Ten studies that ten associations each write to, as a modality with many lines does.
-                    let instance = Instance::of_study(number % 10, number * INSTANCES + slice).with_pixels(20_000, number);
+                    let instance =
+                        Instance::of_study(number % 10, number * INSTANCES + slice).with_pixels(20_000, number);
                     assert_eq!(peer.store(&instance.claim(), &instance.data_set()), SUCCESS, "{number}/{slice}");
                 }
                 assert_eq!(peer.release(), Outcome::Released, "{number}");
@@ -76,7 +77,8 @@ fn one_association_more_than_the_receiver_takes_is_told_to_come_back() {
 fn stalled_handshakes_hold_nobody_up() {
     let house = house();
     // They have connected and say nothing, or begin and go no further.
-    let mut stalled: Vec<_> = (0..50).map(|_| testkit::peer::plain(house.addr()).expect("the receiver listens")).collect();
+    let mut stalled: Vec<_> =
+        (0..50).map(|_| testkit::peer::plain(house.addr()).expect("the receiver listens")).collect();
     for socket in stalled.iter_mut().step_by(2) {
         std::io::Write::write_all(socket, &[0x16, 3, 1, 2, 0, 1]).expect("the receiver listens");
     }

@@ -223,7 +223,7 @@ fn corpus() -> &'static [File] {
     static CORPUS: OnceLock<Vec<File>> = OnceLock::new();
     CORPUS.get_or_init(|| {
         let output = python("corpus.py").output().expect("Python starts");
-        let files: Vec<_> = stdout(&output).lines().map(|line| file(line)).collect();
+        let files: Vec<_> = stdout(&output).lines().map(file).collect();
         assert!(files.len() >= LEAST_FILES, "the images of pydicom are there: {}", said(&output));
         files
     })

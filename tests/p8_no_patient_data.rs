@@ -46,10 +46,19 @@ fn full_of_canaries(number: u64) -> Instance {
         (0x0020_4000, b"LT"),
         (0x0040_A160, b"UT"),
     ];
-    let instance = values.iter().zip(0..).fold(Instance::numbered(number), |instance, ((tag, vr), n)| instance.with(*tag, vr, &text(n)));
+    let instance = values
+        .iter()
+        .zip(0..)
+        .fold(Instance::numbered(number), |instance, ((tag, vr), n)| instance.with(*tag, vr, &text(n)));
     // Values that are not what their VR wants, too: they may end up in an error.
-    let odd: [(u32, &[u8; 2]); 6] =
-        [(0x0010_0030, b"DA"), (0x0008_0030, b"TM"), (0x0020_0013, b"IS"), (0x0010_1010, b"AS"), (0x0028_0030, b"DS"), (0x0008_0054, b"AE")];
+    let odd: [(u32, &[u8; 2]); 6] = [
+        (0x0010_0030, b"DA"),
+        (0x0008_0030, b"TM"),
+        (0x0020_0013, b"IS"),
+        (0x0010_1010, b"AS"),
+        (0x0028_0030, b"DS"),
+        (0x0008_0054, b"AE"),
+    ];
     odd.iter().zip(50..).fold(instance, |instance, ((tag, vr), n)| instance.with(*tag, vr, &text(n)))
 }
 
@@ -161,7 +170,9 @@ fn assert_files_are_clean(dir: &Path) {
             let path = entry.expect("readable").path();
             let name = path.strip_prefix(dir).expect("it is below").to_string_lossy().into_owned();
             assert!(!holds(name.as_bytes()), "a name: {name}");
-            let may = name.starts_with("index.sqlite") || name.starts_with("objects/instances") || name.starts_with("objects/.incoming");
+            let may = name.starts_with("index.sqlite")
+                || name.starts_with("objects/instances")
+                || name.starts_with("objects/.incoming");
             if path.is_dir() {
                 waiting.push(path);
             } else if !may {

@@ -22,14 +22,22 @@ fn tls_1_2_and_1_3_are_spoken_and_nothing_older() {
     let house = house();
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let output = s_client(&house, true, &[version]);
-        assert!(said(&output).contains(&format!("Protocol  : {name}")) || said(&output).contains(&format!("New, {name}")), "{}", said(&output));
+        assert!(
+            said(&output).contains(&format!("Protocol  : {name}")) || said(&output).contains(&format!("New, {name}")),
+            "{}",
+            said(&output)
+        );
         assert!(said(&output).contains("Verify return code: 0 (ok)"), "{}", said(&output));
     }
     for version in ["-tls1_1", "-tls1"] {
         // At security level 0, so that it is not openssl that refuses.
         let output = s_client(&house, true, &[version, "-cipher", "ALL:@SECLEVEL=0"]);
         assert!(!output.status.success(), "{version}: {}", said(&output));
-        assert!(said(&output).contains("alert") || said(&output).contains("Cipher is (NONE)"), "{version}: {}", said(&output));
+        assert!(
+            said(&output).contains("alert") || said(&output).contains("Cipher is (NONE)"),
+            "{version}: {}",
+            said(&output)
+        );
     }
 }
 
@@ -53,7 +61,10 @@ fn a_session_cannot_be_resumed_and_no_ticket_is_sent() {
         // openssl says for each connection whether the session was new or reused.
         assert!(said.contains("New, TLSv1."), "{version}: {said}");
         assert!(!said.contains("Reused, "), "{version}: {said}");
-        assert!(!said.contains("TLS session ticket:") && !said.contains("Post-Handshake New Session Ticket"), "{version}: {said}");
+        assert!(
+            !said.contains("TLS session ticket:") && !said.contains("Post-Handshake New Session Ticket"),
+            "{version}: {said}"
+        );
     }
 }
 

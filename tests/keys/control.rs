@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use access::{AuthorisedInstance, Cleared, Contradiction, Permit};
 use model::{InstanceHead, Metadata, Timestamp};
-use store::{Archive, Failure, Receipt, Sealed};
+use store::{Archive, AskAgain, Failure, Receipt, Sealed};
 
 fn confirm(permit: Permit, head: InstanceHead) -> Result<AuthorisedInstance, Contradiction> {
     permit.confirm(head)
@@ -13,14 +13,20 @@ async fn keep(archive: &Archive, instance: Arc<AuthorisedInstance>, header: Vec<
     archive.begin(instance, header).await?.seal().await
 }
 
-async fn commit(sealed: Sealed, cleared: Cleared, metadata: Metadata, now: Timestamp) -> Result<Receipt, Failure> {
-    sealed.commit(cleared, metadata, now).await
+async fn commit(
+    sealed: Sealed,
+    cleared: Cleared,
+    again: AskAgain,
+    metadata: Metadata,
+    now: Timestamp,
+) -> Result<Receipt, Failure> {
+    sealed.commit(cleared, again, metadata, now).await
 }
 
 fn answer(association: &mut dimse::Association<Receipt>, request: dimse::StoreRequest, receipt: Receipt) -> Vec<u8> {
     association.stored(request, receipt)
 }
 
-fn main() {
+pub(crate) fn main() {
     let _ = (confirm, keep, commit, answer);
 }

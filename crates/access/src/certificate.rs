@@ -57,6 +57,9 @@ pub(crate) struct ExtendedKeyUsage {
 }
 
 /// The bytes are not a strict version 3 certificate (V-3).
+/// Octets of a serial number on the wire.
+const MAX_SERIAL: usize = 21;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -64,6 +67,10 @@ impl Certificate {
     pub(crate) fn read(der: &[u8]) -> Result<Self, Malformed> {
         let (rest, parsed) = X509Certificate::from_der(der).map_err(|_| Malformed)?;
         if !rest.is_empty() || parsed.version() != X509Version::V3 {
+            return Err(Malformed);
+        }
+        // RFC 5280 §4.1.2.2: at most 20 octets, beside the one that keeps it positive. It goes into the audit log.
+        if parsed.raw_serial().len() > MAX_SERIAL {
             return Err(Malformed);
         }
         // RFC 5280 §4.2: no extension twice. Two readers could otherwise each take another one.

@@ -167,6 +167,11 @@ impl<R> Association<R> {
         &self.contexts
     }
 
+    /// Whether the peer is between two messages, as far as what was read tells: bytes left in the inbox begin another.
+    pub fn is_between_messages(&self) -> bool {
+        self.messages.is_between_messages()
+    }
+
     /// What the peer said next, or None if more bytes are needed. After an abort, a violation or
     /// [`Association::released`] it is None for ever, and what still arrives is thrown away. Neither allocates nor copies
     /// for a piece of data set.

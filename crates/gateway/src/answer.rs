@@ -1,7 +1,9 @@
 //! The one place where a refusal becomes a wire answer (design: "status and failure mapping lives in one function").
 //! Refusals are named by who is at fault.
 
-use access::{Contradiction, Denial, DenialCode};
+use std::error::Error;
+
+use access::{Contradiction, Denial, DenialCode, Rejection};
 use dimse::dataset::DataSetError;
 use dimse::{Reject, StoreRefusal, status};
 use store::Failure;
@@ -12,9 +14,12 @@ pub(crate) enum Refusal {
     /// Not allowed: by the table of now.
     #[error("{0}")]
     Denied(Denial),
+    /// The caller's certificate is no longer accepted.
+    #[error("the caller's certificate is no longer accepted: {0}")]
+    Distrusted(Rejection),
     /// The peer's data set says other than its command.
     #[error("{0}")]
-    Contradicted(Contradiction),
+    Contradicted(#[source] Contradiction),
     /// The peer's data set cannot be understood.
     #[error("{0}")]
     NotUnderstood(DataSetError),
@@ -22,11 +27,26 @@ pub(crate) enum Refusal {
     #[error("the C-STORE request is not valid")]
     Malformed(StoreRefusal),
     /// Our store is away, full or read-only.
-    #[error("the store failed: {0}")]
-    Store(Failure),
+    #[error("{0}")]
+    Store(#[source] Failure),
     /// We are going away.
     #[error("the receiver is shutting down")]
     Draining,
+}
+
+/// An error with its causes, for the log: the system's own words say whether a disk is full or read-only.
+pub(crate) fn told(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // An error that is shown as its cause says it once.
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The answer to a C-STORE that is refused.
@@ -36,8 +56,10 @@ pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
         Refusal::Denied(denial) if denial.code == DenialCode::SopClass => {
             plain(status::NOT_AUTHORISED, "SOP class not authorised for this identity")
         }
-        Refusal::Denied(_) => plain(status::NOT_AUTHORISED, "not authorised"),
-        Refusal::Contradicted(Contradiction::NotAllowed(_)) => plain(status::NOT_AUTHORISED, "not authorised"),
+        Refusal::Denied(_)
+        | Refusal::Distrusted(_)
+        | Refusal::Contradicted(Contradiction::NotAllowed(_))
+        | Refusal::Store(Failure::NotCleared) => plain(status::NOT_AUTHORISED, "not authorised"),
         Refusal::Contradicted(Contradiction::Class) => StoreRefusal {
             status: status::DATA_SET_MISMATCH,
             comment: "SOP Class UID of data set and command differ",
@@ -63,6 +85,8 @@ impl Refusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Denied(denial) | Self::Contradicted(Contradiction::NotAllowed(denial)) => denial.code.as_str(),
+            Self::Distrusted(rejection) => rejection.code.as_str(),
+            Self::Store(Failure::NotCleared) => "not_cleared",
             Self::Contradicted(_) => "data_set_mismatch",
             Self::NotUnderstood(_) => "cannot_understand",
             Self::Malformed(_) => "malformed_request",

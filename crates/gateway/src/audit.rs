@@ -1,10 +1,12 @@
 //! The audit log: one JSON line for each verdict, no patient data.
 //!
 //! Lines are written in order by one thread behind a bounded queue: whoever decides waits when the disk cannot follow, so
-//! no verdict is lost to pressure. A line that cannot be written is an error in the log and a metric.
+//! no verdict is lost to pressure. Lines that cannot be written are an error in the log and a metric. A verdict is queued
+//! before its answer is sent and written right after: a process killed in between loses the line and not the instance, whose
+//! index row says who sent it, under which row's revision, and when.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -160,6 +162,12 @@ impl Verdict {
         verdict
     }
 
+    /// The reason code.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
     /// Adds a sentence for people. It must hold nothing that a peer wrote, unless that was parsed first.
     #[must_use]
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
@@ -297,7 +305,8 @@ impl AuditLog {
     /// # Errors
     /// When the file cannot be written to.
     pub fn open(path: &Path) -> io::Result<(Self, AuditWriter)> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+        end_torn_line(&mut file)?;
         let (queue, verdicts) = mpsc::channel(QUEUE);
         let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, verdicts))?;
         Ok((Self { queue }, AuditWriter(writer)))
@@ -311,15 +320,31 @@ impl AuditLog {
     }
 }
 
+/// A process that was killed may have left half a line: the next one must not be glued to it.
+fn end_torn_line(file: &mut File) -> io::Result<()> {
+    let mut last = [b'\n'];
+    if file.seek(SeekFrom::End(0))? > 0 {
+        file.seek(SeekFrom::End(-1))?;
+        file.read_exact(&mut last)?;
+    }
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
+}
+
 fn write_all(mut file: File, mut verdicts: mpsc::Receiver<Verdict>) {
     let mut lines = Vec::new();
+    let mut torn = false;
     while let Some(first) = verdicts.blocking_recv() {
         lines.clear();
+        if std::mem::take(&mut torn) {
+            lines.push(b'\n');
+        }
         append(&mut lines, &first);
         while let Ok(next) = verdicts.try_recv() {
             append(&mut lines, &next);
         }
         if let Err(error) = file.write_all(&lines) {
+            // Part of it may be there.
+            torn = true;
             metrics::counter!(crate::telemetry::AUDIT_FAILURES).increment(1);
             tracing::error!(%error, "the audit log cannot be written; free space or mend the disk");
         }
@@ -330,4 +355,23 @@ fn write_all(mut file: File, mut verdicts: mpsc::Receiver<Verdict>) {
 fn append(lines: &mut Vec<u8>, verdict: &Verdict) {
     serde_json::to_writer(&mut *lines, verdict).expect("a verdict is plain data");
     lines.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_torn_by_a_kill_does_not_spoil_the_next_one() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("audit.jsonl");
+        std::fs::write(&path, b"{\"ts\":\"2026").expect("a fresh directory");
+        let (log, writer) = AuditLog::open(&path).expect("it is writable");
+        log.record(Verdict::new(Subject::Startup, Decision::Note, "startup")).await;
+        drop(log);
+        writer.finish();
+        let text = std::fs::read_to_string(&path).expect("it is there");
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("whole");
+        assert_eq!(last["reason"], "startup");
+    }
 }

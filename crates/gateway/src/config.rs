@@ -46,6 +46,9 @@ pub struct Receiver {
     pub admin: SocketAddr,
     /// TCP connections at a time, handshakes included. Each costs about 100 KiB.
     pub max_connections: usize,
+    /// Of those, connections whose handshake is not complete. One more ends the oldest of them, so that peers who connect and
+    /// say nothing never lock anybody out.
+    pub max_handshakes: usize,
     /// Associations at a time; one more gets A-ASSOCIATE-RJ 2/3/2. Each costs up to about 1 MiB while an instance streams.
     pub max_associations: usize,
     /// The TLS handshake must be complete by then.
@@ -63,6 +66,7 @@ impl Default for Receiver {
             listen: SocketAddr::from(([127, 0, 0, 1], 2762)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8080)),
             max_connections: 512,
+            max_handshakes: 128,
             max_associations: 256,
             handshake_timeout: Duration::from_secs(10),
             drain: Duration::from_secs(105),
@@ -184,6 +188,9 @@ pub struct Dicom {
     /// An association ends at a message boundary when it is this old; the sender opens a new one.
     #[serde(with = "model::span")]
     pub max_association_age: Duration,
+    /// An instance that is in the middle when the association's time is up may go on for this long.
+    #[serde(with = "model::span")]
+    pub boundary_grace: Duration,
     /// Refusals for lack of a right that an association may collect before it is aborted.
     pub max_denials: u32,
     /// Bytes of a data set held while its identifying UIDs have not come yet.
@@ -200,11 +207,17 @@ impl Default for Dicom {
             idle: Duration::from_secs(300),
             stall: Duration::from_secs(30),
             max_association_age: Duration::from_secs(900),
+            boundary_grace: Duration::from_secs(120),
             max_denials: 100,
             max_head: dimse::dataset::Limits::default().head,
             max_metadata: dimse::dataset::Limits::default().metadata,
         }
     }
+}
+
+/// The environment as far as it is text: a variable that is none cannot be meant for us.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// The configuration cannot be used. The text says where and what to do.
@@ -244,16 +257,16 @@ impl Config {
     }
 
     fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, String> {
-        let mut overrides = environment.filter(|(name, _)| name.starts_with(OVERRIDE)).peekable();
-        if overrides.peek().is_none() {
+        let overrides: Vec<_> = environment.filter(|(name, _)| name.starts_with(OVERRIDE)).collect();
+        if overrides.is_empty() {
             // Straight from the text, so that an error can show its line.
             return toml::from_str(text).map_err(|error| error.to_string());
         }
-        let mut document: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
-        for (name, value) in overrides {
-            apply_override(&mut document, &name, &value)?;
-        }
-        document.try_into().map_err(|error| format!("with PORTCULLIS__… from the environment: {error}"))
+        let document: toml::Table = toml::from_str(text).map_err(|error| error.to_string())?;
+        // "7" may be meant for a number or for a text: the key decides.
+        let told = |error: toml::de::Error| format!("with {OVERRIDE}… from the environment: {error}");
+        let with = |typed| overridden(document.clone(), &overrides, typed)?.try_into().map_err(told);
+        with(Typed::Guessed).or_else(|error| with(Typed::Text).map_err(|_| error))
     }
 
     fn resolve(&mut self, base: &Path) {
@@ -275,8 +288,12 @@ impl Config {
         if self.trust.is_empty() {
             return Err("no [[trust]] section: no caller could ever prove who it is".to_owned());
         }
-        if self.receiver.max_connections < self.receiver.max_associations {
-            return Err("receiver.max_connections is below receiver.max_associations".to_owned());
+        let Receiver { max_connections, max_handshakes, max_associations, .. } = self.receiver;
+        if max_handshakes == 0 || max_associations == 0 || max_connections > MAX_CONNECTIONS {
+            return Err(format!("receiver: the limits must be between 1 and {MAX_CONNECTIONS}"));
+        }
+        if max_connections < max_associations || max_connections < max_handshakes {
+            return Err("receiver.max_connections is below max_associations or max_handshakes".to_owned());
         }
         if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.dicom.max_pdu_length) {
             return Err(format!("dicom.max_pdu_length must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH}"));
@@ -299,6 +316,8 @@ impl Config {
     }
 }
 
+/// More than one process has descriptors and memory for.
+const MAX_CONNECTIONS: usize = 100_000;
 /// Below this a PDU is mostly header; DCMTK refuses to send to such a peer.
 const MIN_PDU_LENGTH: u32 = 4 * 1024;
 /// What a peer sends in one PDU never has to be held at once, but more than this gains nothing.
@@ -306,21 +325,29 @@ const MAX_PDU_LENGTH: u32 = 1024 * 1024;
 
 const OVERRIDE: &str = "PORTCULLIS__";
 
+/// How the text of an override is taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Typed {
+    /// A whole number or truth value is one.
+    Guessed,
+    Text,
+}
+
 /// `PORTCULLIS__DICOM__IDLE=60s` sets `idle` in `[dicom]`. Lists cannot be overridden.
-fn apply_override(document: &mut toml::Table, name: &str, value: &str) -> Result<(), String> {
-    let path = name[OVERRIDE.len()..].to_lowercase();
-    let Some((section, key)) = path.split_once("__") else {
-        return Err(format!("{name}: an override is called {OVERRIDE}SECTION__KEY"));
-    };
-    let table = document.entry(section).or_insert_with(|| toml::Table::new().into()).as_table_mut();
-    let table = table.ok_or_else(|| format!("{name}: [{section}] is not a section that can be overridden"))?;
-    // A number or truth value stays one; everything else is text.
-    let written: Option<toml::Value> = toml::from_str::<toml::Table>(&format!("v = {value}"))
-        .ok()
-        .and_then(|mut parsed| parsed.remove("v"))
-        .filter(|value| value.is_integer() || value.is_bool());
-    table.insert(key.to_owned(), written.unwrap_or_else(|| value.into()));
-    Ok(())
+fn overridden(mut document: toml::Table, overrides: &[(String, String)], typed: Typed) -> Result<toml::Table, String> {
+    for (name, value) in overrides {
+        let path = name[OVERRIDE.len()..].to_lowercase();
+        let Some((section, key)) = path.split_once("__") else {
+            return Err(format!("{name}: an override is called {OVERRIDE}SECTION__KEY"));
+        };
+        let table = document.entry(section).or_insert_with(|| toml::Table::new().into()).as_table_mut();
+        let table = table.ok_or_else(|| format!("{name}: [{section}] is not a section that can be overridden"))?;
+        let number = || value.parse::<i64>().map(toml::Value::from).ok();
+        let truth = || value.parse::<bool>().map(toml::Value::from).ok();
+        let guessed = if typed == Typed::Guessed { number().or_else(truth) } else { None };
+        table.insert(key.to_owned(), guessed.unwrap_or_else(|| value.clone().into()));
+    }
+    Ok(document)
 }
 
 #[cfg(test)]
@@ -364,6 +391,8 @@ mod tests {
         .expect("valid");
         assert_eq!(config.receiver.listen.port(), 0);
         assert_eq!(config.dicom.max_denials, 7);
+        let named = parse(MINIMAL, &[("PORTCULLIS__RECEIVER__NAME", "7")]).expect("a name may be a number");
+        assert_eq!(named.receiver.name, "7");
     }
 
     #[test]

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use model::Timestamp;
+use model::{Study, Tenant, Timestamp, Uid};
 use store::Archive;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
@@ -30,12 +30,37 @@ pub struct House {
     pub archive: Arc<Archive>,
     pub(crate) audit: AuditLog,
     pub(crate) guests: Guests,
+    pub(crate) arrivals: Arrivals,
     /// Every event as it is published; for those who watch from inside the process.
     pub stable: broadcast::Sender<study::Event>,
     /// Cancelled on SIGTERM: nobody new, and associations end at a message boundary.
     pub drain: CancellationToken,
     /// Cancelled when time is up: associations end where they are.
     pub halt: CancellationToken,
+}
+
+/// When a study was last said to be arriving. Saying it at most every quarter of the quiet time leaves three quarters of it in
+/// hand, and spares a write for each instance.
+#[derive(Default)]
+pub(crate) struct Arrivals(Mutex<HashMap<(Tenant, Uid<Study>), Instant>>);
+
+/// Studies remembered, about 200 bytes each; forgetting them costs a write for each.
+const MAX_ARRIVALS: usize = 10_000;
+
+impl Arrivals {
+    /// Whether it has to be said again; if so it counts as said.
+    pub(crate) fn are_news(&self, tenant: &Tenant, study: &Uid<Study>, every: Duration) -> bool {
+        let mut said = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (tenant.clone(), study.clone());
+        if said.get(&key).is_some_and(|last| last.elapsed() < every) {
+            return false;
+        }
+        if said.len() >= MAX_ARRIVALS {
+            said.clear();
+        }
+        said.insert(key, Instant::now());
+        true
+    }
 }
 
 /// Associations that are in, by row.

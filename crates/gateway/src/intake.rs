@@ -1,14 +1,14 @@
 //! One instance on its way in: corridor steps 10 to 14, fed piece by piece.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use access::{AuthorisedInstance, Permit};
+use access::{AuthorisedInstance, Cleared, Permit, Trust};
 use dimse::Implementation;
 use dimse::dataset::{Limits, Scan};
 use dimse::part10::{self, FileMeta};
 use model::{InstanceHead, InstanceName, Metadata, transfer_syntax};
-use store::{Receipt, Upload};
+use store::{AskAgain, Failure, Receipt, Upload};
 
 use crate::answer::Refusal;
 use crate::house::{House, now};
@@ -54,6 +54,15 @@ impl Intake {
         }
     }
 
+    /// Nothing came for a while: the study it belongs to is still arriving.
+    pub(crate) async fn keep_open(&mut self, house: &House) {
+        if let Self::Body { instance, seen, .. } = self
+            && let Err(why) = still_arriving(house, instance, seen).await
+        {
+            *self = Self::refused_named(why, &instance.name().clone());
+        }
+    }
+
     async fn try_take(&mut self, house: &House, piece: &[u8]) -> Result<(), Refusal> {
         match self {
             Self::Refused { .. } => {}
@@ -62,10 +71,7 @@ impl Intake {
                 *size += piece.len() as u64;
                 fits(instance, *size)?;
                 upload.write(piece).await.map_err(Refusal::Store)?;
-                if seen.elapsed() > quiet(house, instance) / 4 {
-                    *seen = Instant::now();
-                    still_arriving(house, instance).await?;
-                }
+                still_arriving(house, instance, seen).await?;
             }
             Self::Head { scan, held, .. } => {
                 scan.feed(piece).map_err(Refusal::NotUnderstood)?;
@@ -91,14 +97,14 @@ impl Intake {
     }
 
     /// The data set has ended: steps 12 to 14.
-    pub(crate) async fn finish(self, house: &House) -> Arrival {
+    pub(crate) async fn finish(self, house: &Arc<House>, vouched: &mut Arc<Trust>) -> Arrival {
         let name = self.name();
         match self {
             Self::Refused { why, .. } => Arrival { name, outcome: Err(why) },
             Self::Body { instance, scan, upload, .. } => {
                 let outcome = async {
                     let (_, metadata) = scan.finish().map_err(Refusal::NotUnderstood)?;
-                    commit(house, &instance, upload, metadata).await
+                    commit(house, &instance, upload, metadata, vouched).await
                 };
                 Arrival { name, outcome: outcome.await }
             }
@@ -109,7 +115,7 @@ impl Intake {
                     let name = Some(head.name.clone());
                     let outcome = async {
                         let (instance, upload) = begin(house, permit, head, &held).await?;
-                        commit(house, &instance, upload, metadata).await
+                        commit(house, &instance, upload, metadata, vouched).await
                     };
                     Arrival { name, outcome: outcome.await }
                 }
@@ -135,6 +141,10 @@ async fn begin(
 ) -> Result<(Arc<AuthorisedInstance>, Upload), Refusal> {
     let instance = Arc::new(permit.confirm(head).map_err(Refusal::Contradicted)?);
     fits(&instance, held.len() as u64)?;
+    // Before the first byte is kept: from now on the study is arriving, and the stabiliser's transaction sees it.
+    if house.arrivals.are_news(instance.tenant(), &instance.name().study, beat(house, &instance)) {
+        touch(house, &instance).await?;
+    }
     let header = file_header(&instance);
     let mut upload = house.archive.begin(instance.clone(), header).await.map_err(Refusal::Store)?;
     upload.write(held).await.map_err(Refusal::Store)?;
@@ -143,29 +153,72 @@ async fn begin(
 
 /// Steps 12 to 14: all bytes on disk under a temporary name, the commit gate, then visible and in the index.
 async fn commit(
-    house: &House,
-    instance: &AuthorisedInstance,
+    house: &Arc<House>,
+    instance: &Arc<AuthorisedInstance>,
     upload: Upload,
     metadata: Metadata,
+    vouched: &mut Arc<Trust>,
 ) -> Result<Receipt, Refusal> {
-    let sealed = upload.seal().await.map_err(Refusal::Store)?;
-    let cleared = instance.clear(&house.live.table(), now()).map_err(Refusal::Denied)?;
-    sealed.commit(cleared, metadata, now()).await.map_err(Refusal::Store)
+    let sealing = async { upload.seal().await.map_err(Refusal::Store) };
+    let sealed = while_open(house, instance, sealing).await?;
+    let cleared = gate(house, instance, vouched)?;
+    // The disk may take its time: the index writer asks again, right before the row.
+    let again: AskAgain = Arc::new({
+        let (house, instance, vouched) = (house.clone(), instance.clone(), vouched.clone());
+        move || gate(&house, &instance, &mut vouched.clone()).ok()
+    });
+    let committing = async { sealed.commit(cleared, again, metadata, now()).await.map_err(Refusal::Store) };
+    match while_open(house, instance, committing).await {
+        // Withdrawn meanwhile: the gate has the reason.
+        Err(Refusal::Store(Failure::NotCleared)) => {
+            Err(gate(house, instance, vouched).err().unwrap_or(Refusal::Store(Failure::NotCleared)))
+        }
+        other => other,
+    }
+}
+
+/// Step 13, the commit gate: by the table and the certificates of this moment.
+fn gate(house: &House, instance: &AuthorisedInstance, vouched: &mut Arc<Trust>) -> Result<Cleared, Refusal> {
+    house.live.still_trusts(instance.grant().peer(), vouched).map_err(Refusal::Distrusted)?;
+    instance.clear(&house.live.table(), now()).map_err(Refusal::Denied)
 }
 
 fn fits(instance: &AuthorisedInstance, size: u64) -> Result<(), Refusal> {
     instance.allows_size(size).map_err(Refusal::Denied)
 }
 
-/// A study with an instance in flight is still arriving, however long that instance takes.
-async fn still_arriving(house: &House, instance: &AuthorisedInstance) -> Result<(), Refusal> {
+/// How often a study with an instance in flight is said to be still arriving.
+fn beat(house: &House, instance: &AuthorisedInstance) -> Duration {
+    instance.quiet().unwrap_or(house.config.stabiliser.quiet) / 4
+}
+
+/// A study with an instance in flight is still arriving, however long that instance takes, and however slow our disk is.
+async fn while_open<T>(
+    house: &House,
+    instance: &AuthorisedInstance,
+    work: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    tokio::pin!(work);
+    loop {
+        match tokio::time::timeout(beat(house, instance), &mut work).await {
+            Ok(done) => return done,
+            Err(_) => touch(house, instance).await?,
+        }
+    }
+}
+
+async fn still_arriving(house: &House, instance: &AuthorisedInstance, seen: &mut Instant) -> Result<(), Refusal> {
+    if seen.elapsed() < beat(house, instance) {
+        return Ok(());
+    }
+    *seen = Instant::now();
+    touch(house, instance).await
+}
+
+async fn touch(house: &House, instance: &AuthorisedInstance) -> Result<(), Refusal> {
     let (tenant, study, receiver) = (instance.tenant(), &instance.name().study, &house.config.receiver.name);
     let touched = house.archive.touch(tenant, study, receiver, instance.quiet(), instance.max_wait(), now());
     touched.await.map_err(Refusal::Store)
-}
-
-fn quiet(house: &House, instance: &AuthorisedInstance) -> std::time::Duration {
-    instance.quiet().unwrap_or(house.config.stabiliser.quiet)
 }
 
 fn file_header(instance: &AuthorisedInstance) -> Vec<u8> {

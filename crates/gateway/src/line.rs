@@ -4,12 +4,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::{Denial, Grant, Origin, VerifiedPeer};
+use access::{Denial, Grant, Origin, Trust, VerifiedPeer};
 use dimse::{Abort, Inbox, Limits, Violation};
 use tokio::sync::watch;
 use tokio::time::{Interval, MissedTickBehavior};
 use transport::Connection;
 
+use crate::answer::told;
 use crate::audit::{Decision, Subject, Verdict};
 use crate::house::{House, now};
 use crate::telemetry;
@@ -17,10 +18,21 @@ use crate::telemetry;
 /// Bytes held of what a peer sent and was not looked at yet. P-DATA is handed on as it arrives, so a PDU need not fit.
 const INBOX: usize = 64 * 1024;
 /// All clocks of an association are looked at this often: one timer instead of six.
-const TICK: Duration = Duration::from_secs(1);
+const TICK: Duration = Duration::from_millis(250);
+/// What is on its way to a peer that goes away has this long.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// A sender in the middle of a message that stays below this for a minute is holding a place, not sending (CV-13).
 const LEAST_BYTES_PER_MINUTE: u64 = 60 * 4 * 1024;
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Why a wait is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Woke {
+    /// There are more bytes in the inbox.
+    Bytes,
+    /// In the middle of a message, nothing came for a tick.
+    Tick,
+}
 
 /// What the association waits for; says which clock counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +58,7 @@ pub(crate) enum End {
     PeerGone,
     #[error("the connection broke")]
     Broken(#[source] io::Error),
-    #[error("the peer broke the protocol: {0}")]
+    #[error("{0}")]
     Violated(Violation),
     #[error("no association request within {} s", .0.as_secs())]
     NoRequest(Duration),
@@ -122,9 +134,15 @@ pub(crate) struct Line {
     number: u64,
     grant: Option<Arc<Grant>>,
     policy: watch::Receiver<u64>,
+    /// The certificates that vouched for the peer last.
+    pub(crate) vouched: Arc<Trust>,
     tick: Interval,
     begun: Instant,
     heard: Instant,
+    /// When the clocks were last looked at.
+    looked: Instant,
+    /// When the last wait ended. What we do between two waits is not charged to the peer.
+    left: Instant,
     /// Since when, and how many bytes came since: looked at while in the middle of a message.
     pace: (Instant, u64),
     pub(crate) stored: u64,
@@ -132,13 +150,19 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    pub(crate) fn new(house: Arc<House>, connection: Connection, number: u64) -> Self {
+    /// `policy` was watched, and `vouched` taken, before the handshake: no change can fall between a decision and the watch.
+    pub(crate) fn new(
+        house: Arc<House>,
+        connection: Connection,
+        number: u64,
+        (policy, vouched): (watch::Receiver<u64>, Arc<Trust>),
+    ) -> Self {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let begun = Instant::now();
         Self {
-            // Watched before the first decision, so that no change can fall between decision and watch.
-            policy: house.live.watch(),
+            policy,
+            vouched,
             inbox: Inbox::with_capacity(INBOX),
             house,
             connection,
@@ -147,6 +171,8 @@ impl Line {
             tick,
             begun,
             heard: begun,
+            looked: begun,
+            left: begun,
             pace: (begun, 0),
             stored: 0,
             refused: 0,
@@ -174,6 +200,12 @@ impl Line {
         self.house.audit.record(verdict.association(self.number).peer(self.peer(), self.origin())).await;
     }
 
+    /// Writes down a refusal of the association.
+    pub(crate) async fn deny(&self, verdict: Verdict) {
+        metrics::counter!(telemetry::AUTHZ_DENY, "reason" => verdict.reason().to_owned()).increment(1);
+        self.record(verdict).await;
+    }
+
     /// One write, flushed.
     pub(crate) async fn send(&mut self, bytes: &[u8]) -> Result<(), End> {
         let stall = self.house.config.dicom.stall;
@@ -188,18 +220,26 @@ impl Line {
         }
     }
 
-    /// Waits for more bytes, or for a reason to end. What ends comes first.
-    pub(crate) async fn more(&mut self, phase: Phase) -> Result<(), End> {
+    /// Waits for more bytes, or for a reason to end. What ends comes first. Safe to cancel.
+    pub(crate) async fn more(&mut self, phase: Phase) -> Result<Woke, End> {
+        let away = self.left.elapsed();
+        self.heard += away;
+        self.pace.0 += away;
         if phase == Phase::Boundary {
             self.at_boundary()?;
         }
+        let woke = self.wait(phase).await;
+        self.left = Instant::now();
+        woke
+    }
+
+    async fn wait(&mut self, phase: Phase) -> Result<Woke, End> {
         loop {
             tokio::select! {
                 biased;
                 () = self.house.halt.cancelled() => return Err(End::Shutdown),
                 () = self.house.drain.cancelled(), if phase == Phase::Boundary => return Err(End::Shutdown),
                 _ = self.policy.changed() => self.still_granted(phase)?,
-                _ = self.tick.tick() => self.look_at_the_clock(phase)?,
                 read = self.connection.read(self.inbox.space()) => {
                     let count = read.map_err(End::Broken)?;
                     if count == 0 {
@@ -208,7 +248,17 @@ impl Line {
                     self.inbox.filled(count);
                     self.heard = Instant::now();
                     self.pace.1 += count as u64;
-                    return Ok(());
+                    // A peer whose bytes are always there never lets the tick have its turn.
+                    if self.looked.elapsed() > TICK {
+                        self.look_at_the_clock(phase)?;
+                    }
+                    return Ok(Woke::Bytes);
+                }
+                _ = self.tick.tick() => {
+                    self.look_at_the_clock(phase)?;
+                    if phase == Phase::Message {
+                        return Ok(Woke::Tick);
+                    }
                 }
             }
         }
@@ -220,21 +270,29 @@ impl Line {
         if self.house.drain.is_cancelled() {
             return Err(End::Shutdown);
         }
+        self.not_older_than(Duration::ZERO)
+    }
+
+    /// The ends of an association: its greatest age, its certificate's and its row's (CV-2, CV-8, CV-12). In the middle of a
+    /// message there is some grace; the commit gate decides about the instance.
+    fn not_older_than(&mut self, grace: Duration) -> Result<(), End> {
         let age = self.house.config.dicom.max_association_age;
-        if self.begun.elapsed() >= age {
+        if self.begun.elapsed() >= age + grace {
             return Err(End::TooOld(age));
         }
         match &self.grant {
-            Some(grant) if now() >= grant.expires() => self.still_granted(Phase::Boundary),
+            Some(grant) if now() >= grant.expires().plus(grace) => self.still_granted(Phase::Boundary),
             _ => Ok(()),
         }
     }
 
     /// Table or certificates changed, or time ran out: does what was granted still stand? A right that was narrowed is
     /// asked for again at each instance and at its commit; one that is gone ends the association where it is (CV-4, CV-5).
-    fn still_granted(&self, phase: Phase) -> Result<(), End> {
+    ///
+    /// Before there is a grant this decides nothing: table and certificates are asked when the request has come.
+    fn still_granted(&mut self, phase: Phase) -> Result<(), End> {
         let Some(grant) = &self.grant else { return Ok(()) };
-        self.house.live.trust().recheck(grant.peer(), now()).map_err(End::Distrusted)?;
+        self.house.live.still_trusts(grant.peer(), &mut self.vouched).map_err(End::Distrusted)?;
         match self.house.live.table().still_grants(grant, now()) {
             Err(denial) if phase == Phase::Boundary || !denial.can_wait() => Err(End::Withdrawn(denial)),
             _ => Ok(()),
@@ -242,6 +300,7 @@ impl Line {
     }
 
     fn look_at_the_clock(&mut self, phase: Phase) -> Result<(), End> {
+        self.looked = Instant::now();
         let dicom = &self.house.config.dicom;
         let silent = self.heard.elapsed();
         match phase {
@@ -251,7 +310,11 @@ impl Line {
             Phase::Message if silent > dicom.stall => Err(End::Stalled(dicom.stall)),
             Phase::Request => Ok(()),
             Phase::Boundary => self.at_boundary(),
-            Phase::Message => self.look_at_the_pace(),
+            Phase::Message => {
+                let grace = dicom.boundary_grace;
+                self.not_older_than(grace)?;
+                self.look_at_the_pace()
+            }
         }
     }
 
@@ -269,13 +332,13 @@ impl Line {
         self.write_down(&end).await;
         if let Some(abort) = end.abort() {
             // The peer may be gone or not reading: that it could not be told changes nothing.
-            let _ = tokio::time::timeout(TICK, self.connection.write(&abort.bytes())).await;
+            let _ = tokio::time::timeout(FAREWELL, self.connection.write(&abort.bytes())).await;
         }
         match end {
-            End::PeerGone | End::Broken(_) | End::PeerAborted(_) | End::NoRequest(_) | End::Shutdown => {}
+            End::PeerGone | End::Broken(_) | End::PeerAborted(_) | End::NoRequest(_) => {}
             _ => self.await_close().await,
         }
-        let _ = tokio::time::timeout(TICK, self.connection.close()).await;
+        let _ = tokio::time::timeout(FAREWELL, self.connection.close()).await;
     }
 
     /// Sta13 (PS3.8 §9.2): the peer closes, or ARTIM runs out. Closing first, with bytes unread, would have the kernel reset
@@ -293,6 +356,7 @@ impl Line {
 
     async fn write_down(&self, end: &End) {
         let (code, stored, refused) = (end.code(), self.stored, self.refused);
+        tracing::Span::current().record("stored", stored).record("refused", refused);
         metrics::counter!(telemetry::ASSOCIATIONS_ENDED, "reason" => code).increment(1);
         if end.decision() == Decision::Terminate {
             metrics::counter!(telemetry::AUTHZ_TERMINATE, "reason" => code).increment(1);
@@ -308,13 +372,5 @@ impl Line {
             None => verdict,
         };
         self.record(verdict.counts(stored, refused)).await;
-    }
-}
-
-/// The sentence with its cause.
-fn told(end: &End) -> String {
-    match std::error::Error::source(end) {
-        Some(cause) => format!("{end}: {cause}"),
-        _ => end.to_string(),
     }
 }

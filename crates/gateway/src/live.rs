@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use access::{Identity, Rules, Strictness, Table, Trust, TrustBundles};
+use access::{Identity, Rejection, Rules, Strictness, Table, Trust, TrustBundles, VerifiedPeer};
 use arc_swap::ArcSwap;
 use model::{Digest, Hasher};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,6 +42,12 @@ impl Live {
             tracing::info!(table = %config.access.table.display(), "{warning}");
         }
         let trust = TrustFiles::read(config)?.parse(config)?;
+        let (id, end) = (trust.identity().id(), trust.identity().not_after());
+        if end <= now() {
+            return Err(format!(
+                "our own certificate for {id} has expired at {end}; every caller would refuse it: renew it"
+            ));
+        }
         let live = Self {
             table: ArcSwap::from_pointee(table),
             trust: ArcSwap::from_pointee(trust),
@@ -60,6 +66,19 @@ impl Live {
     /// Today's certificates.
     pub(crate) fn trust(&self) -> Arc<Trust> {
         self.trust.load_full()
+    }
+
+    /// Judges a peer again if the certificates in force are not those that vouched for it last.
+    ///
+    /// # Errors
+    /// The rule that is broken by now.
+    pub(crate) fn still_trusts(&self, peer: &VerifiedPeer, vouched: &mut Arc<Trust>) -> Result<(), Rejection> {
+        let trust = self.trust();
+        if !Arc::ptr_eq(&trust, vouched) {
+            trust.recheck(peer, now())?;
+            *vouched = trust;
+        }
+        Ok(())
     }
 
     /// Wakes when table or certificates changed.
@@ -109,10 +128,12 @@ impl Live {
                 return Err(format!("revision {new} is older than revision {old} in force; raise `revision`"));
             }
             let verdict = Verdict::new(Subject::Policy, Decision::Note, "policy_changed").policy(&table);
-            audit.record(verdict.detail(differences(&current, &table))).await;
+            let verdict = verdict.detail(differences(&current, &table));
             tracing::info!(from = current.revision(), to = table.revision(), "the access table changed");
+            // In force first: a withdrawal waits for nothing, not even the audit log.
             self.table.store(Arc::new(table));
             self.changes.send_modify(|count| *count += 1);
+            audit.record(verdict).await;
         }
         self.table_seen.store(now().as_millis(), Ordering::Relaxed);
         Ok(())
@@ -128,9 +149,9 @@ impl Live {
         if *digest != Some(files.digest()) {
             self.trust.store(Arc::new(files.parse(config)?));
             *digest = Some(files.digest());
-            audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
             tracing::info!("certificates were loaded again");
             self.changes.send_modify(|count| *count += 1);
+            audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
         }
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! The receiver from start to end: build everything, then bind, run, drain.
 
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
-use store::{Archive, EventLog};
+use store::{Archive, EventLog, LocalOptions, OpenError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
@@ -15,7 +17,7 @@ use transport::{Incoming, Listener, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
 use crate::config::Config;
-use crate::house::{Guests, House};
+use crate::house::{Arrivals, Guests, House};
 use crate::live::Live;
 use crate::{admin, session, stabilise, telemetry};
 
@@ -29,7 +31,7 @@ pub struct Receiver {
     audit: AuditWriter,
 }
 
-/// What `--check` found, and `receive` says when it starts.
+/// Everything that a receiver needs, read and opened.
 pub struct Checked {
     live: Live,
     archive: Archive,
@@ -43,7 +45,7 @@ impl Checked {
     /// With the part that is not in order and what to do about it.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
         let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
-        let options = store::LocalOptions {
+        let options = LocalOptions {
             receiver: config.receiver.name.clone(),
             quiet: config.stabiliser.quiet,
             max_wait: config.stabiliser.max_wait,
@@ -54,23 +56,43 @@ impl Checked {
         Ok(Self { live, archive, config })
     }
 
-    /// What is in force, a line each.
-    #[must_use]
-    pub fn summary(&self) -> Vec<String> {
-        let (table, trust) = (self.live.table(), self.live.trust());
-        let domains: Vec<_> = trust.bundles().domains().map(ToString::to_string).collect();
-        let identity = trust.identity();
-        let mut lines = vec![
-            format!("identity   {} until {}", identity.id(), identity.not_after()),
-            format!("trusts     {}", domains.join(", ")),
-            format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
-            format!("archive    {}", self.config.archive.dir.display()),
-            format!("listen     {} (DICOM over mutual TLS)", self.config.receiver.listen),
-            format!("admin      {} (/healthz /readyz /metrics)", self.config.receiver.admin),
-        ];
-        lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
-        lines
+    /// Validates everything for `--check`, also beside a receiver that is running, and tells what would be in force.
+    ///
+    /// # Errors
+    /// As [`Checked::build`], and when the audit or event log cannot be written.
+    pub async fn probe(config: Config) -> anyhow::Result<Vec<String>> {
+        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let archive = match Archive::open_local(&config.archive.dir, LocalOptions::default()).await {
+            Ok(_) => String::new(),
+            Err(OpenError::InUse { .. }) => " (in use by a receiver that is running)".to_owned(),
+            Err(error) => {
+                let dir = config.archive.dir.display().to_string();
+                return Err(error).with_context(|| format!("the archive in {dir} cannot be used"));
+            }
+        };
+        for (what, path) in [("audit", &config.audit.file), ("event", &config.stabiliser.events)] {
+            let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+            opened.with_context(|| format!("the {what} log {} cannot be written", path.display()))?;
+        }
+        Ok(summary(&live, &config, &archive))
     }
+}
+
+/// What is in force, a line each.
+fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
+    let (table, trust) = (live.table(), live.trust());
+    let domains: Vec<_> = trust.bundles().domains().map(ToString::to_string).collect();
+    let identity = trust.identity();
+    let mut lines = vec![
+        format!("identity   {} until {}", identity.id(), identity.not_after()),
+        format!("trusts     {}", domains.join(", ")),
+        format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
+        format!("archive    {}{archive}", config.archive.dir.display()),
+        format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
+        format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
+    ];
+    lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
+    lines
 }
 
 impl Receiver {
@@ -85,7 +107,7 @@ impl Receiver {
         let events = EventLog::open(&config.stabiliser.events)
             .with_context(|| format!("the event log {} cannot be written", config.stabiliser.events.display()))?;
         let listen = config.receiver.listen;
-        let listener = Listener::bind(listen, config.receiver.max_connections)
+        let listener = Listener::bind(listen, config.receiver.max_connections, config.receiver.max_handshakes)
             .await
             .with_context(|| format!("cannot listen on {listen}; is another receiver running?"))?;
         let admin = TcpListener::bind(config.receiver.admin)
@@ -97,6 +119,7 @@ impl Receiver {
             archive: Arc::new(archive),
             audit,
             guests: Guests::default(),
+            arrivals: Arrivals::default(),
             stable: broadcast::Sender::new(STABLE_BACKLOG),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
@@ -134,8 +157,8 @@ impl Receiver {
         let Self { house, listener, admin, metrics, events, audit } = self;
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
-        let admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
-        let stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
+        let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
+        let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
         let mut watcher = tokio::spawn({
             let house = house.clone();
             async move { house.live.keep_fresh(&house.config, &house.audit).await }
@@ -143,20 +166,33 @@ impl Receiver {
         let associations = TaskTracker::new();
         let ended = tokio::select! {
             () = take_callers(&house, &listener, &associations) => Ok(()),
-            // A dead watcher must not look like "no change" (CV-10).
+            // A dead watcher must not look like "no change" (CV-10); nor may the others die quietly.
             _ = &mut watcher => Err(anyhow!("the watcher of table and certificates died")),
+            _ = &mut stabiliser => Err(anyhow!("the stabiliser died")),
+            _ = &mut admin => Err(anyhow!("the admin listener died")),
         };
-        watcher.abort();
         drop(listener);
+        // Not ready from here on, whatever the reason. Without a watcher nothing may be decided any more.
+        house.drain.cancel();
+        if ended.is_err() {
+            house.halt.cancel();
+        }
         wind_down(&house, associations).await;
+        watcher.abort();
         house.halt.cancel();
-        let _ = tokio::join!(stabiliser, admin);
+        // A client that never finishes its request must not hold up the end.
+        let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(&mut stabiliser, &mut admin) }).await;
+        stabiliser.abort();
+        admin.abort();
         house.audit.record(Verdict::new(Subject::Shutdown, Decision::Note, "shutdown")).await;
         drop(house);
         tokio::task::spawn_blocking(|| audit.finish()).await?;
         ended
     }
 }
+
+/// Loops that were told to end have this long.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Events kept for a watcher inside the process that is slow.
 const STABLE_BACKLOG: usize = 256;
@@ -184,7 +220,8 @@ async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &Ta
     }
 }
 
-const ACCEPT_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+/// Before the next try after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 async fn stop_signal(house: &House) {
     let mut terminate = signal(SignalKind::terminate()).expect("the runtime handles signals");
@@ -194,15 +231,24 @@ async fn stop_signal(house: &House) {
         _ = interrupt.recv() => "SIGINT",
         () = house.drain.cancelled() => return,
     };
-    tracing::info!(signal, "draining: instances in flight may finish");
+    tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
+    let halt = house.halt.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        halt.cancel();
+    });
 }
 
 /// Steps 2 to 4 in a task of its own, then the association.
 async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
-    let trust = house.live.trust();
+    // Watched first, so that what changes during the handshake is seen after it.
+    let (changes, trust) = (house.live.watch(), house.live.trust());
     match incoming.handshake(&trust, house.config.receiver.handshake_timeout).await {
-        Ok(connection) => session::attend(house, connection).await,
+        Ok(connection) => session::attend(house, connection, (changes, trust)).await,
         Err(refused) => {
             let (address, because) = (refused.address, &refused.because);
             metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -122,6 +123,8 @@ pub fn gather(paths: &[PathBuf]) -> anyhow::Result<(Vec<Outgoing>, Vec<Odd>)> {
         let kind = std::fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if kind.is_dir() {
             gather_folder(path, &mut found, &mut odd)?;
+        } else if !kind.is_file() {
+            odd.push((path.clone(), "neither a file nor a folder".to_owned()));
         } else {
             match look_at(path) {
                 Ok(Some(file)) => found.push(file),
@@ -137,11 +140,19 @@ fn gather_folder(folder: &Path, found: &mut Vec<Outgoing>, odd: &mut Vec<Odd>) -
     let mut waiting = vec![folder.to_owned()];
     while let Some(folder) = waiting.pop() {
         let entries = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        let mut paths: Vec<_> = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
-        paths.sort();
-        for path in paths {
-            if path.is_dir() {
+        let mut paths = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            paths.push((entry.path(), entry.file_type()?));
+        }
+        paths.sort_by(|(a, _), (b, _)| a.cmp(b));
+        for (path, kind) in paths {
+            if kind.is_dir() {
                 waiting.push(path);
+                continue;
+            }
+            // A link to a file is a file; a link to a folder may lead back up, and a pipe may never end.
+            if !(kind.is_file() || kind.is_symlink() && path.is_file()) {
                 continue;
             }
             match look_at(&path) {
@@ -182,6 +193,7 @@ pub async fn send_all(sender: Arc<Sender>, files: Vec<Outgoing>, reports: mpsc::
         let jobs = sender.jobs.clamp(1, batch.len().max(1));
         let contexts = Arc::new(contexts_for(&batch));
         let queue = Arc::new(Mutex::new(VecDeque::from(batch)));
+        let alive = Arc::new(AtomicUsize::new(jobs));
         let workers: Vec<_> = (0..jobs)
             .map(|_| {
                 let worker = Worker {
@@ -189,6 +201,7 @@ pub async fn send_all(sender: Arc<Sender>, files: Vec<Outgoing>, reports: mpsc::
                     contexts: contexts.clone(),
                     queue: queue.clone(),
                     reports: reports.clone(),
+                    alive: alive.clone(),
                 };
                 tokio::spawn(worker.work())
             })
@@ -236,6 +249,8 @@ struct Worker {
     contexts: Arc<Vec<ProposedContext>>,
     queue: Arc<Mutex<VecDeque<Outgoing>>>,
     reports: mpsc::UnboundedSender<Sent>,
+    /// Workers that have not given up.
+    alive: Arc<AtomicUsize>,
 }
 
 /// Why an association could not go on.
@@ -246,8 +261,13 @@ enum Broken {
     ForGood(String),
 }
 
-/// The first pause before a further try; doubles each time.
+/// The first pause before a further try; doubles each time, up to the longest.
 const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+
+fn pause(tries: u32) -> Duration {
+    PAUSE.saturating_mul(2_u32.saturating_pow(tries)).min(LONGEST_PAUSE)
+}
 
 impl Worker {
     async fn work(self) {
@@ -258,7 +278,7 @@ impl Worker {
                 Err(Broken::ForGood(why)) => return self.give_up(&why),
                 Err(Broken::ForNow(why)) if failures >= self.sender.retries => return self.give_up(&why),
                 Err(Broken::ForNow(_)) => {
-                    tokio::time::sleep(PAUSE * 2_u32.saturating_pow(failures)).await;
+                    tokio::time::sleep(pause(failures)).await;
                     failures += 1;
                 }
             }
@@ -273,8 +293,11 @@ impl Worker {
         let _ = self.reports.send(Sent { path: file.path.clone(), bytes: file.size, outcome });
     }
 
-    /// What is left in the queue fails for the same reason.
+    /// The others go on with the queue; when this is the last one, what is left fails for the same reason.
     fn give_up(&self, why: &str) {
+        if self.alive.fetch_sub(1, Ordering::AcqRel) > 1 {
+            return;
+        }
         let rest = std::mem::take(&mut *self.queue());
         for file in rest {
             self.report(&file, Err(why.to_owned()));
@@ -288,7 +311,7 @@ impl Worker {
             let Some(mut file) = self.queue().pop_front() else { break };
             match line.store(&file).await {
                 Ok(status) if status.may_pass() && file.tries < self.sender.retries => {
-                    tokio::time::sleep(PAUSE * 2_u32.saturating_pow(file.tries)).await;
+                    tokio::time::sleep(pause(file.tries)).await;
                     file.tries += 1;
                     self.queue().push_back(file);
                 }

@@ -7,27 +7,31 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use access::{Grant, Table};
+use access::{Denial, Grant, Table, Trust};
 use dimse::{
     Acceptor, AssociationRequest, Event, Implementation, MalformedStore, Opening, Reject, StoreRequest, Unheard,
     UnsupportedRequest, status,
 };
 use store::Receipt;
+use tokio::sync::watch;
 use tracing::Instrument;
 use transport::Connection;
 
-use crate::answer::{self, Refusal};
+use crate::answer::{self, Refusal, told};
 use crate::audit::{Decision, Subject, Verdict};
 use crate::house::{House, Place, now};
 use crate::intake::{Arrival, Intake};
-use crate::line::{End, Line, Phase};
+use crate::line::{End, Line, Phase, Woke};
 use crate::telemetry;
 
 /// What proves durability to an association: Success cannot be written without one.
 type Association = dimse::Association<Receipt>;
 
+/// What was in force before the handshake began: nothing can change unseen between that and the last decision.
+pub(crate) type Watched = (watch::Receiver<u64>, Arc<Trust>);
+
 /// Serves one authenticated connection until its association is over.
-pub(crate) async fn attend(house: Arc<House>, connection: Connection) {
+pub(crate) async fn attend(house: Arc<House>, connection: Connection, watched: Watched) {
     let number = house.guests.number();
     let span = tracing::info_span!(
         "association",
@@ -37,18 +41,16 @@ pub(crate) async fn attend(house: Arc<House>, connection: Connection) {
         stored = tracing::field::Empty,
         refused = tracing::field::Empty,
     );
-    converse(house, connection, number).instrument(span).await;
+    let line = Line::new(house.clone(), connection, number, watched);
+    converse(house, line).instrument(span).await;
 }
 
-async fn converse(house: Arc<House>, connection: Connection, number: u64) {
-    let mut line = Line::new(house.clone(), connection, number);
+async fn converse(house: Arc<House>, mut line: Line) {
     let table = house.live.table();
-    let admitted = table.admit(line.peer(), line.origin(), now());
-    let opened = match admitted {
-        Ok(()) => open(&house, &mut line, &table).await,
+    let opened = match table.admit(line.peer(), line.origin(), now()) {
+        Ok(()) => open(&house, &mut line).await,
         Err(denial) => {
-            let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).policy(&table);
-            line.record(verdict).await;
+            line.deny(denied(&denial, &table)).await;
             turn_away_unheard(&mut line).await
         }
     };
@@ -72,39 +74,61 @@ async fn turn_away_unheard(line: &mut Line) -> Result<Option<Session>, End> {
     }
 }
 
+fn denied(denial: &Denial, table: &Table) -> Verdict {
+    Verdict::denial(Subject::Association, Decision::Deny, denial).policy(table)
+}
+
+fn refused(why: &'static str) -> Verdict {
+    Verdict::new(Subject::Association, Decision::Deny, why)
+}
+
 /// Steps 5 to 7: the request, the grant, the answer. None when it was rejected.
-async fn open(house: &Arc<House>, line: &mut Line, table: &Table) -> Result<Option<Session>, End> {
+async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, End> {
     let request = match receive_request(line).await? {
         Opening::Request(request) => request,
         Opening::Refused(why, bytes) => {
-            let verdict = Verdict::new(Subject::Association, Decision::Deny, reason_of(why));
-            line.record(verdict.detail("an AE title of the request is not valid")).await;
+            line.deny(refused(reason_of(why)).detail("the request has a title or more contexts than can be taken"))
+                .await;
             line.send(&bytes).await?;
             return Ok(None);
         }
         Opening::Aborted(abort) => return Err(End::PeerAborted(abort)),
     };
     if let Some(why) = request.objection() {
-        let verdict = Verdict::new(Subject::Association, Decision::Deny, reason_of(why));
-        return reject(line, request, why, verdict).await;
+        return reject(line, request, why, refused(reason_of(why))).await;
     }
     if house.drain.is_cancelled() {
-        let verdict = Verdict::new(Subject::Association, Decision::Deny, "shutdown");
-        return reject(line, request, Reject::Congestion, verdict).await;
+        return reject(line, request, Reject::Congestion, refused("shutdown")).await;
     }
-    let grant = table.grant(line.peer().clone(), line.origin().clone(), request.proposal().clone(), now());
-    let grant = match grant {
+    let grant = match authorise(house, line, &request)? {
         Ok(grant) => Arc::new(grant),
-        Err(denial) => {
-            let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).policy(table);
-            return reject(line, request, answer::reject(&denial), verdict).await;
+        Err((denial, table)) => {
+            return reject(line, request, answer::reject(&denial), denied(&denial, &table)).await;
         }
     };
+    if grant.accepted() == 0 {
+        // An acceptance of nothing has senders come back for ever (D2).
+        return reject(line, request, Reject::NoReason, refused("no_context").grant(&grant)).await;
+    }
     let Some(place) = house.seat(grant.row()) else {
-        let verdict = Verdict::new(Subject::Association, Decision::Deny, "association_limit").grant(&grant);
-        return reject(line, request, Reject::LocalLimit, verdict).await;
+        return reject(line, request, Reject::LocalLimit, refused("association_limit").grant(&grant)).await;
     };
     accept(house, line, request, grant, place).await.map(Some)
+}
+
+/// Step 6, by the table and the certificates of this moment: the request may have been a while in coming.
+fn authorise(
+    house: &House,
+    line: &mut Line,
+    request: &AssociationRequest<Receipt>,
+) -> Result<Result<Grant, (Denial, Arc<Table>)>, End> {
+    let peer = line.peer().clone();
+    house.live.still_trusts(&peer, &mut line.vouched).map_err(End::Distrusted)?;
+    let table = house.live.table();
+    let granted = table
+        .admit(&peer, line.origin(), now())
+        .and_then(|()| table.grant(peer.clone(), line.origin().clone(), request.proposal().clone(), now()));
+    Ok(granted.map_err(|denial| (denial, table)))
 }
 
 async fn receive_request(line: &mut Line) -> Result<Opening<Receipt>, End> {
@@ -123,7 +147,7 @@ async fn reject(
     why: Reject,
     verdict: Verdict,
 ) -> Result<Option<Session>, End> {
-    line.record(verdict.titles(request.proposal())).await;
+    line.deny(verdict.titles(request.proposal())).await;
     line.send(&request.reject(why)).await?;
     Ok(None)
 }
@@ -140,6 +164,7 @@ async fn accept(
     tracing::Span::current().record("row", grant.row().id());
     tracing::info!(called = %proposal.called, calling = %proposal.calling, accepted, proposed, "association accepted");
     metrics::counter!(telemetry::ASSOCIATIONS).increment(1);
+    metrics::counter!(telemetry::AUTHZ_ALLOW).increment(1);
     let verdict = Verdict::new(Subject::Association, Decision::Allow, "granted").grant(&grant).titles(proposal);
     line.record(verdict.detail(format!("{accepted} of {proposed} presentation contexts accepted"))).await;
     let (association, answer) = request.accept(grant.contexts());
@@ -181,7 +206,11 @@ impl Session {
 
     async fn message(&mut self, line: &mut Line) -> Result<(), End> {
         match self.association.next(&mut line.inbox)? {
-            None => line.more(Phase::Boundary).await,
+            None => {
+                // Part of a command is the middle of a message.
+                let between = self.association.is_between_messages() && line.inbox.is_empty();
+                line.more(if between { Phase::Boundary } else { Phase::Message }).await.map(drop)
+            }
             Some(Event::Store(request)) => self.store(line, request).await,
             Some(Event::Malformed(request)) => self.malformed(line, request).await,
             Some(Event::Echo(request)) => {
@@ -215,7 +244,7 @@ impl Session {
     async fn receive(&mut self, line: &mut Line, request: StoreRequest, mut intake: Intake) -> Result<(), End> {
         let begun = Instant::now();
         self.data_set(line, &mut intake).await?;
-        let arrival = intake.finish(&self.house).await;
+        let arrival = intake.finish(&self.house, &mut line.vouched).await;
         metrics::histogram!(telemetry::STORE_SECONDS).record(begun.elapsed());
         self.answer(line, request, arrival).await
     }
@@ -223,7 +252,10 @@ impl Session {
     async fn data_set(&mut self, line: &mut Line, intake: &mut Intake) -> Result<(), End> {
         loop {
             match self.association.next(&mut line.inbox)? {
-                None => line.more(Phase::Message).await?,
+                None => match line.more(Phase::Message).await? {
+                    Woke::Bytes => {}
+                    Woke::Tick => intake.keep_open(&self.house).await,
+                },
                 Some(Event::Data(piece)) => intake.take(&self.house, piece).await,
                 Some(Event::DataEnd) => return Ok(()),
                 Some(Event::Aborted(abort)) => return Err(End::PeerAborted(abort)),
@@ -275,14 +307,14 @@ impl Session {
         let answer = answer::refuse_store(refusal);
         let status = format!("{:04X}", answer.status.code());
         metrics::counter!(telemetry::INSTANCES, "status" => status, "outcome" => refusal.code()).increment(1);
-        tracing::warn!(status = %answer.status, reason = refusal.code(), "instance refused: {refusal}");
+        tracing::warn!(status = %answer.status, reason = refusal.code(), "instance refused: {}", told(refusal));
         if answer.status == status::NOT_AUTHORISED {
             metrics::counter!(telemetry::AUTHZ_DENY, "reason" => refusal.code()).increment(1);
             self.denials += 1;
         }
         let verdict = match refusal {
             Refusal::Denied(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
-            other => Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(other.to_string()),
+            other => Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other)),
         };
         verdict.status(answer.status.code())
     }

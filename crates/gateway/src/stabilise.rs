@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use store::{DueStudy, EventLog, Failure, Settled};
 
+use crate::answer::told;
 use crate::audit::{Decision, Subject, Verdict};
 use crate::house::{House, now};
 use crate::telemetry;
@@ -31,7 +32,7 @@ pub(crate) async fn run(house: Arc<House>, mut events: EventLog) {
             Ok(()) => away = false,
             Err(failure) if !away => {
                 away = true;
-                tracing::error!("studies cannot be stabilised: {failure}; trying again until it works");
+                tracing::error!("a study cannot be stabilised: {}; trying again until it works", told(&failure));
             }
             Err(_) => {}
         }
@@ -41,10 +42,15 @@ pub(crate) async fn run(house: Arc<House>, mut events: EventLog) {
 async fn settle_due(house: &House, events: &mut EventLog) -> Result<(), Failure> {
     // What an earlier process settled and did not publish comes first.
     publish(house, events).await?;
+    let mut outcome = Ok(());
     for due in house.archive.due(now(), BATCH).await? {
-        settle(house, &due).await?;
+        // One study that cannot be settled does not hold up the others.
+        if let Err(failure) = settle(house, &due).await {
+            tracing::debug!(tenant = %due.tenant, "a study cannot be stabilised: {}", told(&failure));
+            outcome = Err(failure);
+        }
     }
-    publish(house, events).await
+    publish(house, events).await.and(outcome)
 }
 
 /// One study: its manifest first, then study row and event in one transaction, if nothing came in between.

@@ -44,7 +44,12 @@ pub(crate) struct NewInstance {
     pub(crate) receiver: String,
     /// The activity that this arrival alone would make.
     pub(crate) activity: Activity,
+    /// Asked right before the row is written.
+    pub(crate) still_cleared: StillCleared,
 }
+
+/// Whether the right to store an instance still stands.
+pub(crate) type StillCleared = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
 
 /// What is said in a receipt about an instance that is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -184,10 +189,11 @@ impl Index {
         }
     }
 
-    pub(crate) async fn quarantine(&self, new: std::sync::Arc<NewInstance>) -> Result<Kept, Failure> {
+    pub(crate) async fn quarantine(&self, new: std::sync::Arc<NewInstance>) -> Result<Recorded, Failure> {
         match self {
             Self::Local(local) => {
-                local.writer.write("writing a quarantine row", move |db| record::quarantine(db, &new)).await
+                let quarantine = move |db: &_| record::quarantine(db, &new);
+                local.writer.write("writing a quarantine row", quarantine).await
             }
         }
     }

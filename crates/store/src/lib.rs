@@ -23,5 +23,5 @@ pub use failure::{Failure, OpenError};
 pub use index::{DueStudy, Settled, Snapshot, StoredInstance, StudyState, StudySummary};
 pub use objects::Soundness;
 pub use reader::Reader;
-pub use sealed::{Outcome, Receipt, Sealed};
+pub use sealed::{AskAgain, Outcome, Receipt, Sealed};
 pub use upload::Upload;

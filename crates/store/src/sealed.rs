@@ -7,7 +7,7 @@ use model::{Digest, Metadata, OnConflict, Phi, Timestamp, key};
 
 use crate::Failure;
 use crate::archive::Inner;
-use crate::index::{Kept, Known, NewInstance, Recorded, look};
+use crate::index::{Kept, Known, NewInstance, Recorded, StillCleared, look};
 use crate::objects::{Objects, Whole, blocking};
 
 /// A whole data set, waiting for the commit gate. Dropping it removes it.
@@ -16,6 +16,10 @@ pub struct Sealed {
     pub(crate) instance: Arc<AuthorisedInstance>,
     pub(crate) whole: Whole,
 }
+
+/// Asks the commit gate once more. Called on the index writer's thread right before the row is written, however long the
+/// disk took: so it must be quick and block on nothing. None: not allowed any more.
+pub type AskAgain = Arc<dyn Fn() -> Option<Cleared> + Send + Sync>;
 
 /// How an instance came to be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,11 +107,12 @@ impl Sealed {
     /// object cannot be. Whoever drops this future gets no receipt, and sending again finds what was kept.
     ///
     /// # Errors
-    /// [`Failure::NotCleared`] for a clearance that is another instance's or has expired, [`Failure::Conflict`] when other bytes are held and
-    /// the row says reject, [`Failure::StoreAway`], and [`Failure::Damaged`] when an object was tampered with.
+    /// [`Failure::NotCleared`] for a clearance that is another instance's or has expired, or when the right was withdrawn
+    /// before the row could be written; [`Failure::Conflict`] when other bytes are held and the row says reject; [`Failure::StoreAway`], and [`Failure::Damaged`] when an object was tampered with.
     pub async fn commit(
         self,
         cleared: Cleared,
+        ask_again: AskAgain,
         metadata: Metadata,
         received_at: Timestamp,
     ) -> Result<Receipt, Failure> {
@@ -116,7 +121,9 @@ impl Sealed {
         }
         let Self { archive, instance, whole } = self;
         let (digest, size) = (whole.digest, whole.size);
-        let new = new_instance(&archive, &instance, &whole, cleared.revision(), metadata, received_at);
+        let asked = instance.clone();
+        let still_cleared: StillCleared = Arc::new(move || ask_again().is_some_and(|cleared| cleared.is_for(&asked)));
+        let new = new_instance(&archive, &instance, &whole, (cleared.revision(), still_cleared), metadata, received_at);
         let kept = keep(&archive, whole, new).await?;
         Ok(Receipt { kept, digest, size })
     }
@@ -126,7 +133,7 @@ fn new_instance(
     archive: &Inner,
     instance: &AuthorisedInstance,
     whole: &Whole,
-    table_revision: u64,
+    (table_revision, still_cleared): (u64, StillCleared),
     metadata: Metadata,
     received_at: Timestamp,
 ) -> NewInstance {
@@ -148,6 +155,7 @@ fn new_instance(
         metadata_complete: metadata.complete,
         receiver: archive.options.receiver.clone(),
         activity: archive.activity(received_at, instance.quiet(), instance.max_wait()),
+        still_cleared,
     }
 }
 
@@ -157,7 +165,7 @@ async fn keep(archive: &Arc<Inner>, whole: Whole, new: NewInstance) -> Result<Ke
     let here = archive.clone();
     let (whole, new) = match blocking("putting an object in place", move || look_and_place(&here, whole, new)).await? {
         Placed::AlreadyHeld(kept) => return Ok(kept),
-        Placed::Apart(new) => return archive.index.quarantine(Arc::new(new)).await,
+        Placed::Apart(new) => return quarantine(archive, new).await,
         Placed::Here(whole, new) => (whole, Arc::new(new)),
     };
     match archive.index.record(new.clone()).await? {
@@ -168,9 +176,18 @@ async fn keep(archive: &Arc<Inner>, whole: Whole, new: NewInstance) -> Result<Ke
             let apart = quarantined((*new).clone());
             let here = archive.clone();
             let apart = blocking("putting an object in place", move || place_apart(&here, whole, apart)).await?;
-            archive.index.quarantine(Arc::new(apart)).await
+            quarantine(archive, apart).await
         }
         Recorded::OtherBytes => Err(Failure::Conflict),
+        Recorded::Withdrawn => Err(Failure::NotCleared),
+    }
+}
+
+async fn quarantine(archive: &Inner, new: NewInstance) -> Result<Kept, Failure> {
+    match archive.index.quarantine(Arc::new(new)).await? {
+        Recorded::Kept(kept) => Ok(kept),
+        Recorded::OtherBytes => Err(Failure::Conflict),
+        Recorded::Withdrawn => Err(Failure::NotCleared),
     }
 }
 

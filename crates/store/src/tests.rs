@@ -44,8 +44,8 @@ async fn send_at(
     at: Timestamp,
 ) -> Result<Receipt, Failure> {
     let sealed = sealed(archive, row, name, data).await?;
-    let cleared = door::cleared(&sealed.instance);
-    sealed.commit(cleared, metadata("DOE^JANE"), at).await
+    let (cleared, again) = (door::cleared(&sealed.instance), door::ask_again(&sealed.instance));
+    sealed.commit(cleared, again, metadata("DOE^JANE"), at).await
 }
 
 async fn send(archive: &Archive, row: Row, name: &InstanceName, data: &[u8]) -> Result<Receipt, Failure> {

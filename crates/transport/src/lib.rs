@@ -8,6 +8,7 @@ mod connection;
 mod first_bytes;
 mod listener;
 mod socket;
+mod strangers;
 
 pub use connection::{Connection, DialError, dial};
 pub use first_bytes::FirstBytes;

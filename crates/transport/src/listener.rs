@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Origin, Rejection, Trust};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
@@ -11,21 +12,26 @@ use tokio_rustls::TlsAcceptor;
 use crate::connection::buffered;
 use crate::first_bytes::Beginning;
 use crate::socket::Socket;
+use crate::strangers::{Stranger, Strangers};
 use crate::{Connection, FirstBytes};
 
 /// The port where hospitals knock.
 pub struct Listener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
 impl Listener {
-    /// Binds the address. At most `max_connections` are open at a time; further ones wait in the kernel's queue.
+    /// Binds the address. At most `max_connections` are open at a time; further ones wait in the kernel's queue. At most
+    /// `max_handshakes` of them are strangers; one more ends the oldest.
     ///
     /// # Errors
     /// When the address is taken or not ours.
-    pub async fn bind(address: SocketAddr, max_connections: usize) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(address).await?, slots: Arc::new(Semaphore::new(max_connections)) })
+    pub async fn bind(address: SocketAddr, max_connections: usize, max_handshakes: usize) -> io::Result<Self> {
+        let slots = Arc::new(Semaphore::new(max_connections));
+        let strangers = Strangers::at_most(max_handshakes);
+        Ok(Self { listener: TcpListener::bind(address).await?, slots, strangers })
     }
 
     /// The address bound, with the port that the system chose when 0 was asked for.
@@ -43,7 +49,7 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Incoming> {
         let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = self.listener.accept().await?;
-        Ok(Incoming { stream, address, slot })
+        Ok(Incoming { stream, address, slot, stranger: self.strangers.welcome() })
     }
 }
 
@@ -52,6 +58,7 @@ pub struct Incoming {
     stream: TcpStream,
     address: SocketAddr,
     slot: OwnedSemaphorePermit,
+    stranger: Stranger,
 }
 
 /// A connection that ended before its peer was known.
@@ -77,6 +84,12 @@ pub enum RefusedBecause {
         /// What it had.
         limit: Duration,
     },
+    /// Too many others came while it had not proven who it is.
+    #[error("more strangers than there may be, and this one was the oldest; {first}")]
+    Crowded {
+        /// How it began.
+        first: FirstBytes,
+    },
     /// It does not speak TLS, or no TLS that is offered here, or went away.
     #[error("{first}: {source}")]
     NotTls {
@@ -94,6 +107,7 @@ impl RefusedBecause {
         match self {
             Self::Certificate(rejection) => rejection.code.as_str(),
             Self::TooSlow { .. } => "handshake_timeout",
+            Self::Crowded { .. } => "crowded_out",
             Self::NotTls { first, .. } => first.code(),
         }
     }
@@ -120,10 +134,16 @@ impl Incoming {
         let beginning = Beginning::default();
         let not_tls = |source| RefusedBecause::NotTls { first: beginning.classify(), source };
         let socket = Socket::new(self.stream, Some(beginning.clone())).map_err(not_tls)?;
-        let accept = TlsAcceptor::from(handshake.config()).accept(buffered(socket));
-        let stream = match tokio::time::timeout(limit, accept).await {
+        let accept = TlsAcceptor::from(handshake.config()).accept(buffered(socket)).into_fallible();
+        let accepted = tokio::select! {
+            biased;
+            () = self.stranger.crowded_out() => return Err(RefusedBecause::Crowded { first: beginning.classify() }),
+            accepted = tokio::time::timeout(limit, accept) => accepted,
+        };
+        let stream = match accepted {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => {
+            Ok(Err((error, socket))) => {
+                hear_out(socket).await;
                 let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
                 let rejection = tls.and_then(|tls| handshake.blame(tls));
                 return Err(rejection.map_or_else(|| not_tls(error), RefusedBecause::Certificate));
@@ -135,3 +155,22 @@ impl Incoming {
         Ok(Connection { stream: stream.into(), peer: Arc::new(peer), origin, _slot: Some(self.slot) })
     }
 }
+
+/// A TLS 1.3 client has sent its first request before it hears that its certificate was refused. Closing with that unread
+/// would have the kernel reset the connection, and the client never see the alert.
+async fn hear_out(mut socket: BufReader<Socket>) {
+    let rest = async {
+        let _ = socket.shutdown().await;
+        let mut heard = [0; 4096];
+        let mut left = MOST_HEARD;
+        while left > 0 && socket.read(&mut heard).await.is_ok_and(|count| count > 0) {
+            left -= 1;
+        }
+    };
+    let _ = tokio::time::timeout(PATIENCE, rest).await;
+}
+
+/// How long a refused client is heard out.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How many reads of 4 KiB.
+const MOST_HEARD: usize = 64;

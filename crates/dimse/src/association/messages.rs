@@ -75,6 +75,11 @@ impl Messages {
         }
     }
 
+    /// Whether nothing has begun that is not complete: no PDU, no fragment, no message.
+    pub(crate) fn is_between_messages(&self) -> bool {
+        matches!(self.place, Place::BetweenPdus | Place::BetweenPdvs(0)) && self.message == Message::None
+    }
+
     /// Reads as far as the next thing worth telling. `expected` are the PDUs that the state of the association allows.
     pub(crate) fn step(&mut self, inbox: &mut Inbox, expected: &[PduType]) -> Result<Step, Violation> {
         loop {

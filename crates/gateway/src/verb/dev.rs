@@ -17,11 +17,12 @@ use serde_json::Value;
 use study::Event;
 use tokio::sync::{broadcast, mpsc};
 
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::house::now;
 use crate::receive::{Checked, Receiver};
 use crate::send::{Sender, gather, send_all, trust_from_files};
 use crate::telemetry::{self, LogFormat};
+use crate::verb::say;
 use crate::{pki, sample};
 
 /// Where `dev` keeps everything, and `studies` looks by default.
@@ -65,7 +66,7 @@ pub struct DevArgs {
 pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     telemetry::begin_logs(args.log, if args.sample { "warn" } else { "info" });
     prepare(&args)?;
-    let mut config = Config::load(&args.dir.join("gateway.toml"), std::env::vars())?;
+    let mut config = Config::load(&args.dir.join("gateway.toml"), environment())?;
     config.receiver.listen = args.listen.unwrap_or(config.receiver.listen);
     config.receiver.admin = args.admin.unwrap_or(config.receiver.admin);
     config.stabiliser.quiet = args.quiet.unwrap_or(config.stabiliser.quiet);
@@ -78,8 +79,10 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
     let renewal = tokio::spawn(renew(args.dir.join("certs")));
     let serving = tokio::spawn(receiver.run());
     let shown = tokio::select! {
+        biased;
         shown = show(&args, address, stable) => shown,
         // Ended by a signal, or by something that must never stop.
+        () = house.drain.cancelled(), if args.once || args.sample => Err(anyhow!("ended before the study was stable")),
         () = house.drain.cancelled() => Ok(()),
     };
     if shown.is_err() || args.once {
@@ -95,12 +98,12 @@ pub async fn run(args: DevArgs) -> anyhow::Result<ExitCode> {
 async fn show(args: &DevArgs, address: SocketAddr, mut stable: broadcast::Receiver<Event>) -> anyhow::Result<()> {
     if args.sample {
         show_sample(&args.dir, address, &mut stable).await?;
-        if !args.once {
-            say("The gateway goes on. Ctrl-C ends it.");
-        }
     } else if args.once {
         let event = next_stable(&mut stable, |_| true).await?;
-        say(&format!("study {} is stable: {} instances", event.study, event.instances));
+        say(format!("study {} is stable: {} instances", event.study, event.instances));
+    }
+    if !args.once {
+        say("The gateway goes on. Ctrl-C ends it.");
     }
     Ok(())
 }
@@ -133,11 +136,8 @@ fn prepare(args: &DevArgs) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("cannot make {}; choose another with --dir", dir.display()))?;
     pki::ensure(&dir.join("certs"), SystemTime::now())?;
     write_if_absent(&dir.join("access.toml"), ACCESS)?;
-    let gateway = GATEWAY
-        .replace("{listen}", &args.listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 2762))).to_string())
-        .replace("{admin}", &args.admin.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))).to_string())
-        .replace("{quiet}", &model::span::format(args.quiet.unwrap_or(Duration::from_secs(3))));
-    write_if_absent(&dir.join("gateway.toml"), &gateway)
+    // With the defaults: what is asked for on the command line holds for this run.
+    write_if_absent(&dir.join("gateway.toml"), GATEWAY)
 }
 
 fn write_if_absent(path: &Path, text: &str) -> anyhow::Result<()> {
@@ -151,8 +151,8 @@ const GATEWAY: &str = r#"# Written by `portcullis dev`; edit as you like, it is 
 # Every key and its default: docs/configuration.md
 
 [receiver]
-listen = "{listen}"
-admin = "{admin}"
+listen = "127.0.0.1:2762"
+admin = "127.0.0.1:8080"
 
 [identity]
 chain = "certs/receiver.pem"
@@ -175,7 +175,7 @@ poll = "1s"
 dir = "."
 
 [stabiliser]
-quiet = "{quiet}"
+quiet = "3s"
 events = "events.jsonl"
 
 [audit]
@@ -225,35 +225,30 @@ fn good(text: &str) -> String {
     if std::io::stdout().is_terminal() { format!("\x1b[32m{text}\x1b[0m") } else { text.to_owned() }
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
-fn say(line: &str) {
-    println!("{line}");
-}
-
 /// What a person does next, ready to copy.
 fn greet(dir: &Path, address: SocketAddr, admin: SocketAddr) -> anyhow::Result<()> {
     let program = program()?;
     let at = |part: &str| dir.join(part).display().to_string();
     let (cert, key, ca) = (at("certs/hospital-a.pem"), at("certs/hospital-a.key"), at("certs/gateway.invalid/ca.pem"));
     let (ip, port) = (address.ip(), address.port());
-    say(&bold("Portcullis development gateway (never for production)"));
-    say(&format!("listening on {address}"));
-    say(&format!("admin on http://{admin}"));
+    say(bold("Portcullis development gateway (never for production)"));
+    say(format!("listening on {address}"));
+    say(format!("admin on http://{admin}"));
     say("");
-    say(&format!("  objects   {}", at("objects/instances/")));
-    say(&format!("  index     {}", at("index.sqlite")));
-    say(&format!("  audit     {}", at("audit.jsonl")));
-    say(&format!("  events    {}", at("events.jsonl")));
-    say(&format!("  access    {}   edit it while the gateway runs", at("access.toml")));
+    say(format!("  objects   {}", at("objects/instances/")));
+    say(format!("  index     {}", at("index.sqlite")));
+    say(format!("  audit     {}", at("audit.jsonl")));
+    say(format!("  events    {}", at("events.jsonl")));
+    say(format!("  access    {}   edit it while the gateway runs", at("access.toml")));
     say("");
-    say(&bold("Send images, from another terminal:"));
-    say(&format!(
+    say(bold("Send images, from another terminal:"));
+    say(format!(
         "  {program} send --cert {cert} --key {key} --ca {ca} --to {address} --called PORTCULLIS --calling HOSPITAL_A FOLDER"
     ));
-    say(&bold("or with DCMTK:"));
-    say(&format!("  storescu +tls {key} {cert} +cf {ca} -aet HOSPITAL_A -aec PORTCULLIS {ip} {port} FILE.dcm"));
-    say(&bold("See what is held:"));
-    say(&format!("  {program} studies list --dir {}", dir.display()));
+    say(bold("or with DCMTK:"));
+    say(format!("  storescu +tls {key} {cert} +cf {ca} -aet HOSPITAL_A -aec PORTCULLIS {ip} {port} FILE.dcm"));
+    say(bold("See what is held:"));
+    say(format!("  {program} studies list --dir {}", dir.display()));
     say("");
     Ok(())
 }
@@ -277,7 +272,7 @@ async fn show_sample(dir: &Path, address: SocketAddr, stable: &mut broadcast::Re
     // A study of its own for each run: the same one again would be "already held", and no news.
     let seed = u64::try_from(now().as_millis()).unwrap_or_default();
     let study = write_sample(dir, seed)?;
-    say(&bold("Sample: a synthetic CT study, sent by hospital-a through the socket"));
+    say(bold("Sample: a synthetic CT study, sent by hospital-a through the socket"));
     send_sample(dir, address).await?;
     let uid = study.uid.clone();
     let quiet = say_waiting();
@@ -365,15 +360,15 @@ fn tell(dir: &Path, study: &Sample, event: &Event) -> anyhow::Result<()> {
         .iter()
         .rfind(|v| v["event"] == "association" && v["reason"] == "granted" && v["association"] == first["association"])
         .ok_or_else(|| anyhow!("the audit log does not have the sample's association"))?;
-    let step = |number: u8, title: &str| say(&format!("{} {}", good(&format!("  {number}.")), bold(title)));
+    let step = |number: u8, title: &str| say(format!("{} {}", good(&format!("  {number}.")), bold(title)));
 
     step(1, "identity proven by a mutual TLS handshake");
-    say(&format!("     {}", text(granted, "spiffe_id")));
-    say(&format!("     {} {}", text(granted, "tls_version"), text(granted, "tls_suite")));
-    say(&format!("     certificate sha256 {}, until {}", text(granted, "leaf_sha256"), text(granted, "not_after")));
+    say(format!("     {}", text(granted, "spiffe_id")));
+    say(format!("     {} {}", text(granted, "tls_version"), text(granted, "tls_suite")));
+    say(format!("     certificate sha256 {}, until {}", text(granted, "leaf_sha256"), text(granted, "not_after")));
     step(2, "association authorised by a row of the access table");
-    say(&format!("     row {:?}, revision {}", text(granted, "row"), granted["policy_revision"]));
-    say(&format!(
+    say(format!("     row {:?}, revision {}", text(granted, "row"), granted["policy_revision"]));
+    say(format!(
         "     {} called {}, tenant {}",
         text(granted, "calling_ae"),
         text(granted, "called_ae"),
@@ -381,18 +376,18 @@ fn tell(dir: &Path, study: &Sample, event: &Event) -> anyhow::Result<()> {
     ));
     step(3, &format!("{} instances stored: object and index row durable before Success", stored.len()));
     for verdict in &stored {
-        say(&format!("     {}  {} bytes", text(verdict, "sha256"), verdict["bytes"]));
-        say(&format!("       {}", dir.join("objects").join(text(verdict, "object")).display()));
+        say(format!("     {}  {} bytes", text(verdict, "sha256"), verdict["bytes"]));
+        say(format!("       {}", dir.join("objects").join(text(verdict, "object")).display()));
     }
     step(4, "study stable: nothing came for the quiet time, one event published");
-    say(&format!("     {} generation {}, {} instances", event.id, event.generation, event.instances));
+    say(format!("     {} generation {}, {} instances", event.id, event.generation, event.instances));
     step(5, "manifest written");
     let manifest = dir.join("objects").join(&event.manifest);
-    say(&format!("     {}", manifest.display()));
-    say(&format!("     sha256 {}", event.manifest_sha256));
+    say(format!("     {}", manifest.display()));
+    say(format!("     sha256 {}", event.manifest_sha256));
     tell_manifest(&manifest)?;
     say("");
-    say(&format!(
+    say(format!(
         "The files that were sent are in {}; send them again and see that they are already held.",
         study.folder.display()
     ));
@@ -404,6 +399,6 @@ fn tell_manifest(path: &Path) -> anyhow::Result<()> {
     let manifest: Value = serde_json::from_str(&text).context("the manifest is not JSON")?;
     let counts: BTreeMap<String, Value> = serde_json::from_value(manifest["counts"].clone()).unwrap_or_default();
     let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
-    say(&format!("     {}", counts.join(", ")));
+    say(format!("     {}", counts.join(", ")));
     Ok(())
 }

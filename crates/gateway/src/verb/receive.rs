@@ -5,9 +5,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config::Config;
+use crate::config::{Config, environment};
 use crate::receive::{Checked, Receiver};
 use crate::telemetry::{self, LogFormat};
+use crate::verb::say;
 
 /// Receives instances with C-STORE over mutual TLS
 #[derive(Debug, Args)]
@@ -32,22 +33,20 @@ pub struct ReceiveArgs {
 ///
 /// # Errors
 /// With what is not in order and what to do.
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 pub async fn run(args: ReceiveArgs) -> anyhow::Result<ExitCode> {
     telemetry::begin_logs(args.log, "info");
-    let config = Config::load(&args.config, std::env::vars())?;
-    let metrics = telemetry::begin_metrics()?;
-    let checked = Checked::build(config).await?;
+    let config = Config::load(&args.config, environment())?;
     if args.check {
-        for line in checked.summary() {
-            println!("{line}");
+        for line in Checked::probe(config).await? {
+            say(line);
         }
-        println!("ok: {} can be used", args.config.display());
+        say(format!("ok: {} can be used", args.config.display()));
         return Ok(ExitCode::SUCCESS);
     }
-    let receiver = Receiver::bind(checked, metrics).await?;
-    println!("listening on {}", receiver.address()?);
-    println!("admin on http://{}", receiver.admin_address()?);
+    let metrics = telemetry::begin_metrics()?;
+    let receiver = Receiver::bind(Checked::build(config).await?, metrics).await?;
+    say(format!("listening on {}", receiver.address()?));
+    say(format!("admin on http://{}", receiver.admin_address()?));
     receiver.run().await?;
     Ok(ExitCode::SUCCESS)
 }

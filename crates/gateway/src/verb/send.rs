@@ -14,6 +14,7 @@ use model::{AeTitle, SpiffeId};
 use tokio::sync::mpsc;
 
 use crate::send::{Outgoing, Sender, SenderFile, Sent, gather, send_all, trust_from_files};
+use crate::verb::say;
 
 /// Sends DICOM files and folders with C-STORE over mutual TLS
 #[derive(Debug, Args)]
@@ -63,16 +64,15 @@ pub struct SendArgs {
 ///
 /// # Errors
 /// When arguments, certificates or paths are not in order. Refused instances are no error but exit code 1.
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
     let paths = args.paths.clone();
     let sender = sender(args)?;
     let (files, odd) = gather(&paths)?;
     for (path, why) in &odd {
-        println!("not sent  {}: {why}", path.display());
+        say(format!("not sent  {}: {why}", path.display()));
     }
     if files.is_empty() {
-        println!("no DICOM file was found");
+        say("no DICOM file was found");
         return Ok(ExitCode::FAILURE);
     }
     let total = files.len();
@@ -84,7 +84,6 @@ pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Sends with a progress bar on a terminal, plain lines elsewhere.
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 async fn send(sender: Sender, files: Vec<Outgoing>) -> Tally {
     let bar = bar(files.len() as u64);
     let (reports, mut sent) = mpsc::unbounded_channel();
@@ -93,7 +92,7 @@ async fn send(sender: Sender, files: Vec<Outgoing>) -> Tally {
     while let Some(one) = sent.recv().await {
         bar.inc(1);
         if let Some(line) = trouble(&one) {
-            if bar.is_hidden() { println!("{line}") } else { bar.println(line) }
+            if bar.is_hidden() { say(line) } else { bar.println(line) }
         }
         tally.add(&one);
     }
@@ -148,13 +147,13 @@ impl Tally {
         self.accepted
     }
 
-    #[expect(clippy::print_stdout, clippy::cast_precision_loss, reason = "the command line's answer, in round figures")]
+    #[expect(clippy::cast_precision_loss, reason = "round figures")]
     fn print(&self, total: usize, took: Duration) {
         let megabytes = self.bytes as f64 / 1e6;
         let seconds = took.as_secs_f64();
         let statuses: Vec<_> = self.by_status.iter().map(|(status, count)| format!("{status}: {count}")).collect();
-        println!("{} of {total} instances accepted, {megabytes:.1} MB in {seconds:.1} s", self.accepted);
-        println!("by status: {}", statuses.join(", "));
+        say(format!("{} of {total} instances accepted, {megabytes:.1} MB in {seconds:.1} s", self.accepted));
+        say(format!("by status: {}", statuses.join(", ")));
     }
 }
 

@@ -11,7 +11,8 @@ use model::{Attribute, Phi, Promoted, Study, Tenant, Uid};
 use serde_json::{Map, Value, json};
 use store::{Reader, StoredInstance, StudyState, StudySummary};
 
-use crate::config::Config;
+use crate::config::{Config, environment};
+use crate::verb::say;
 
 /// Looks at the studies in the archive
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ enum Verb {
 pub async fn run(args: StudiesArgs) -> anyhow::Result<ExitCode> {
     let dir = match (args.dir, &args.config) {
         (Some(dir), _) => dir,
-        (None, Some(file)) => Config::load(file, std::env::vars())?.archive.dir,
+        (None, Some(file)) => Config::load(file, environment())?.archive.dir,
         (None, None) => PathBuf::from(super::dev::DEFAULT_DIR),
     };
     let reader = Reader::open_local(&dir).await.context("give the archive's directory with --dir")?;
@@ -181,14 +182,12 @@ fn megabytes(bytes: u64) -> String {
     format!("{:.1}", bytes as f64 / 1e6)
 }
 
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 fn print_json(values: &Vec<Value>) -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(values)?);
+    say(serde_json::to_string_pretty(values)?);
     Ok(())
 }
 
 /// Columns as wide as their widest cell. Text that came from a peer cannot move the cursor.
-#[expect(clippy::print_stdout, reason = "the command line's answer")]
 fn print_table(head: &[&str], rows: Vec<Vec<String>>) {
     let plain = |cell: String| cell.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect::<String>();
     let mut lines = vec![head.iter().map(|title| (*title).to_owned()).collect::<Vec<_>>()];
@@ -198,6 +197,6 @@ fn print_table(head: &[&str], rows: Vec<Vec<String>>) {
         .collect();
     for line in lines {
         let cells: Vec<_> = line.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}")).collect();
-        println!("{}", cells.join("  ").trim_end());
+        say(cells.join("  ").trim_end());
     }
 }

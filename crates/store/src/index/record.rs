@@ -26,6 +26,8 @@ pub(crate) enum Recorded {
     Kept(Kept),
     /// Other bytes are held, and the row wants something else than a revision. Nothing was written.
     OtherBytes,
+    /// The right to store it was withdrawn meanwhile. Nothing was written.
+    Withdrawn,
 }
 
 /// Looks without writing. The answer `Same` is final, because rows are never removed; the others may be overtaken.
@@ -57,6 +59,9 @@ pub(super) fn record(db: &Connection, new: &NewInstance) -> Result<Recorded> {
         Known::Other => Outcome::Revised,
         Known::Nothing => Outcome::Stored,
     };
+    if !(new.still_cleared)() {
+        return Ok(Recorded::Withdrawn);
+    }
     insert(db, "instance", new)?;
     if new.on_conflict != OnConflict::Revise {
         db.prepare_cached("INSERT INTO claim VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
@@ -68,10 +73,13 @@ pub(super) fn record(db: &Connection, new: &NewInstance) -> Result<Recorded> {
 }
 
 /// Puts a quarantine row, or finds it. It is no part of the study: no activity, no manifest.
-pub(super) fn quarantine(db: &Connection, new: &NewInstance) -> Result<Kept> {
+pub(super) fn quarantine(db: &Connection, new: &NewInstance) -> Result<Recorded> {
+    if !(new.still_cleared)() {
+        return Ok(Recorded::Withdrawn);
+    }
     insert(db, "quarantine", new)?;
     let cross_tenant = own(db, new)?;
-    Ok(Kept { outcome: Outcome::Quarantined, object: new.object.clone(), cross_tenant })
+    Ok(Recorded::Kept(Kept { outcome: Outcome::Quarantined, object: new.object.clone(), cross_tenant }))
 }
 
 /// Notes an arrival.

@@ -92,7 +92,13 @@ impl LocalObjects {
     pub(crate) fn at(dir: &Path) -> Self {
         let objects = dir.join("objects");
         let incoming = objects.join(INCOMING);
-        Self(Arc::new(Root { objects, incoming, durable: Mutex::default(), next: AtomicU64::new(0), spares: Spares::default() }))
+        Self(Arc::new(Root {
+            objects,
+            incoming,
+            durable: Mutex::default(),
+            next: AtomicU64::new(0),
+            spares: Spares::default(),
+        }))
     }
 
     /// Buffers for uploads.

@@ -5,7 +5,9 @@ use std::time::Duration;
 use model::{Attribute, Digest};
 use study::Reason;
 
-use super::door::{Row, after, authorised, cleared, name, now, too_late};
+use std::sync::Arc;
+
+use super::door::{Row, after, ask_again, authorised, cleared, name, now, too_late};
 use super::*;
 use crate::{Outcome, Snapshot, StudyState};
 
@@ -27,6 +29,7 @@ contract![
     two_that_come_at_once_under_one_name_do_not_both_win,
     nothing_is_visible_before_the_commit,
     a_clearance_opens_the_gate_for_its_own_instance_and_in_time,
+    a_right_withdrawn_while_the_disk_was_slow_writes_no_row,
     tenants_stay_apart_even_with_the_same_uids,
     many_associations_commit_together_and_none_is_lost,
     large_instances_are_kept_whole,
@@ -117,8 +120,8 @@ async fn two_that_come_at_once_under_one_name_do_not_both_win(archive: Archive) 
         let mut commits = Vec::new();
         for data in ["a", "b", "c", "d"] {
             let sealed = sealed(&archive, row, &name, data.as_bytes()).await.expect("there is room");
-            let cleared = cleared(&sealed.instance);
-            commits.push(tokio::spawn(sealed.commit(cleared, metadata("x"), now())));
+            let (cleared, again) = (cleared(&sealed.instance), ask_again(&sealed.instance));
+            commits.push(tokio::spawn(sealed.commit(cleared, again, metadata("x"), now())));
         }
         let mut stored = 0;
         for commit in commits {
@@ -152,10 +155,22 @@ async fn a_clearance_opens_the_gate_for_its_own_instance_and_in_time(archive: Ar
         let sealed = sealed(&archive, Row::Revise, &name, b"pixels").await.expect("there is room");
         let other = authorised(Row::Revise, &name);
         let cleared = cleared(if of_another { &other } else { &sealed.instance });
-        let refused = sealed.commit(cleared, metadata("x"), at).await;
+        let again = ask_again(&sealed.instance);
+        let refused = sealed.commit(cleared, again, metadata("x"), at).await;
         assert!(matches!(refused, Err(Failure::NotCleared)), "{case}");
     }
     assert!(sound_digests(&archive, Row::Revise, &name).await.is_empty());
+}
+
+async fn a_right_withdrawn_while_the_disk_was_slow_writes_no_row(archive: Archive) {
+    for row in [Row::Revise, Row::Quarantine] {
+        let name = name("1.2", "1");
+        let sealed = sealed(&archive, row, &name, b"pixels").await.expect("there is room");
+        let cleared = cleared(&sealed.instance);
+        let refused = sealed.commit(cleared, Arc::new(|| None), metadata("x"), now()).await;
+        assert!(matches!(refused, Err(Failure::NotCleared)), "{row:?}");
+        assert!(sound_digests(&archive, row, &name).await.is_empty());
+    }
 }
 
 async fn tenants_stay_apart_even_with_the_same_uids(archive: Archive) {

@@ -90,6 +90,11 @@ pub(crate) fn authorised(row: Row, name: &InstanceName) -> Arc<AuthorisedInstanc
     Arc::new(permit.confirm(head).expect("head and claim agree"))
 }
 
+pub(crate) fn ask_again(instance: &Arc<AuthorisedInstance>) -> crate::AskAgain {
+    let instance = instance.clone();
+    Arc::new(move || Some(cleared(&instance)))
+}
+
 pub(crate) fn cleared(instance: &AuthorisedInstance) -> Cleared {
     instance.clear(table(), now()).expect("the row still allows it")
 }
