@@ -22,8 +22,8 @@ use crate::verb::say;
     portcullis send --cert portcullis-dev/certs/hospital-a.pem --key portcullis-dev/certs/hospital-a.key \\\n    \
     --ca portcullis-dev/certs/gateway.invalid/ca.pem --to 127.0.0.1:2762 \\\n    \
     --called PORTCULLIS --calling HOSPITAL_A FOLDER\n\n\
-    The exit code is 0 only if the receiver accepted every instance. Sending again is safe: what is held already is\n\
-    answered with success and not stored twice.")]
+    The exit code is 0 only if the receiver accepted every instance. Sending again is safe: what is \
+    held already is answered with success and not stored twice.")]
 pub struct SendArgs {
     /// A TOML file with any of: cert, key, ca, receiver, to, called, calling
     #[arg(long, value_name = "FILE")]
