@@ -33,6 +33,7 @@ fn a_forged_certificate_is_refused_for_what_is_wrong_with_it_and_no_dicom_is_rea
     let house = house_in(home.path(), &[], &[]);
     let mut bystander = Bystander::of(&house);
     let associations = |house: &House| house.audit().iter().filter(|line| line["event"] == "association").count();
+    audited(&house, &[("event", "association"), ("reason", "granted")]);
     let before = associations(&house);
     let ca = pki.authority("gateway.invalid").pem();
     for Forgery { name, mint, code } in forge::ALL {

@@ -1,6 +1,6 @@
 //! "Duplicates by data-set digest: same bytes: Success and already held; other bytes: revise, reject or quarantine by row."
 
-use testkit::house::House;
+use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Outcome, sample_contexts};
 
 use crate::support::archive::{assert_objects_are_whole, assert_rows_have_objects, files, rows};
@@ -14,9 +14,14 @@ fn pair() -> (Instance, Instance) {
     (Instance::numbered(1).with_pixels(500, 1), Instance::numbered(1).with_pixels(500, 2))
 }
 
-fn outcomes(house: &House) -> Vec<String> {
-    let lines = house.audit().into_iter().filter(|line| line["event"] == "instance");
-    lines.map(|line| line["reason"].as_str().expect("a reason").to_owned()).collect()
+/// Waits for these outcomes in the audit log, whose lines may be written a moment after the answer, and for no other.
+fn await_outcomes(house: &House, expected: &[&str], name: &str) {
+    let outcomes = eventually(name, || {
+        let lines = house.audit().into_iter().filter(|line| line["event"] == "instance");
+        let outcomes: Vec<_> = lines.map(|line| line["reason"].as_str().expect("a reason").to_owned()).collect();
+        (outcomes.len() >= expected.len()).then_some(outcomes)
+    });
+    assert_eq!(outcomes, expected, "{name}");
 }
 
 fn policy(house: &House, on_conflict: &str) {
@@ -36,8 +41,7 @@ fn the_same_bytes_are_success_and_kept_once_whatever_the_row_says() {
         for _ in 0..3 {
             assert_eq!(peer.store(&instance.claim(), &instance.data_set()), SUCCESS, "{on_conflict}");
         }
-        audited(&house, &[("event", "instance"), ("reason", "already_held")]);
-        assert_eq!(outcomes(&house), ["stored", "already_held", "already_held"], "{on_conflict}");
+        await_outcomes(&house, &["stored", "already_held", "already_held"], on_conflict);
         assert_eq!(rows(house.dir()).len(), 1, "{on_conflict}");
         assert_eq!(assert_objects_are_whole(house.dir()).len(), 1, "{on_conflict}");
     }
@@ -66,8 +70,7 @@ fn other_bytes_are_a_revision_and_the_older_ones_are_kept() {
     for instance in [&first, &second, &first] {
         assert_eq!(peer.store(&instance.claim(), &instance.data_set()), SUCCESS);
     }
-    audited(&house, &[("event", "instance"), ("reason", "already_held")]);
-    assert_eq!(outcomes(&house), ["stored", "revised", "already_held"]);
+    await_outcomes(&house, &["stored", "revised", "already_held"], "other bytes");
     let rows = rows(house.dir());
     assert_eq!(rows.len(), 2);
     assert_rows_have_objects(house.dir(), &rows);

@@ -6,7 +6,9 @@
 mod support;
 
 mod bad_input;
+mod changes_in_between;
 mod duplicates;
+mod in_flight;
 mod keys;
 mod many;
 mod p1_success_is_durable;
@@ -17,5 +19,7 @@ mod p5_bit_for_bit;
 mod p6_memory_bounded;
 mod p7_stable_once;
 mod p8_no_patient_data;
+mod strangers;
 mod tls;
 mod verbs;
+mod verbs_unhappy;

@@ -145,8 +145,11 @@ fn what_storescu_sends_is_stored_bit_for_bit() {
     assert!(sent.len() >= LEAST_FILES, "DCMTK sent {} of {}", sent.len(), corpus().len());
     let stored: BTreeSet<_> = rows(house.dir()).iter().map(|row| row.held.digest).collect();
     assert_eq!(stored.difference(&sent).count(), 0, "nothing is stored that was not sent");
-    let refused = house.audit().into_iter().filter(|line| line["event"] == "instance" && line["decision"] == "deny");
-    let refused: Vec<_> = refused.map(|line| line["detail"].as_str().unwrap_or_default().to_owned()).collect();
+    let refused = eventually("the refusals are in the audit log", || {
+        let lines = house.audit().into_iter().filter(|line| line["event"] == "instance" && line["decision"] == "deny");
+        let refused: Vec<_> = lines.map(|line| line["detail"].as_str().unwrap_or_default().to_owned()).collect();
+        (refused.len() >= DCMTK_REFUSED.len()).then_some(refused)
+    });
     assert_eq!(sent.difference(&stored).count(), refused.len(), "what is not stored was refused: {refused:?}");
     assert_eq!(refused, DCMTK_REFUSED);
     assert_rows_have_objects(house.dir(), &rows(house.dir()));

@@ -182,7 +182,7 @@ fn an_event_that_could_not_be_published_before_a_crash_is_published_after_it_wit
     let mut house = House::start(options);
     let instance = Instance::numbered(1);
     assert_eq!(associated(&house).store(&instance.claim(), &instance.data_set()), SUCCESS);
-    let told = |lines: &[String]| lines.iter().any(|line| line.contains("studies cannot be stabilised")).then_some(());
+    let told = |lines: &[String]| lines.iter().any(|line| line.contains("cannot be stabilised")).then_some(());
     house.wait_for("a log line", told);
     assert_eq!(files(house.dir(), "manifests").len(), 1, "the study is stable and its manifest written");
     house.kill();

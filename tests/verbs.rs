@@ -259,8 +259,8 @@ fn send_ends_with_0_only_if_all_were_accepted() {
     assert!(stdout(&output).contains("12 of 12 instances accepted"), "{}", said(&output));
     assert!(stdout(&output).contains("0000: 12"), "{}", said(&output));
     assert_eq!(rows(house.dir()).len(), 12);
-    let associations = house.audit().into_iter().filter(|line| line["reason"] == "granted").count();
-    assert_eq!(associations, 4, "one for each job");
+    let associations = || house.audit().into_iter().filter(|line| line["reason"] == "granted").count();
+    eventually("an association for each job", || (associations() == 4).then_some(()));
 
     // One whose file meta names another instance than its data set.
     let mut wrong = ct_study(1, 32, 2).remove(0).part10;

@@ -30,9 +30,17 @@ enum Verb {
     Studies(studies::StudiesArgs),
 }
 
+/// Threads that wait for the disk: enough that their fsyncs share a journal commit. Each has a heap and a reading connection
+/// to the index, about 4 MiB; tokio's own 512 would be bounded by nothing that an operator knows.
+const BLOCKING_THREADS: usize = 16;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("the system gives threads");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .expect("the system gives threads");
     let outcome = runtime.block_on(async {
         match arguments.verb {
             Verb::Dev(args) => dev::run(args).await,

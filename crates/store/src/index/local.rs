@@ -15,7 +15,7 @@ const BUSY: Duration = Duration::from_secs(5);
 /// Prepared statements kept for each connection: more than there are in this room, so that none is ever prepared twice.
 const STATEMENTS: usize = 64;
 /// Reading connections kept open, about 100 KB each. More are opened when more read at once.
-const MAX_IDLE_READERS: usize = 8;
+const MAX_IDLE_READERS: usize = 16;
 /// The write-ahead log is cut back to this many bytes after a burst.
 const MAX_IDLE_LOG: i64 = 64 * 1024 * 1024;
 

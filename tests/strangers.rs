@@ -1,0 +1,67 @@
+//! Peers that have not proven who they are: they keep nobody out, and are told why they must go.
+
+use std::fs;
+
+use testkit::forge;
+use testkit::house::eventually;
+use testkit::peer::plain;
+use testkit::pki::Pki;
+
+use crate::support::archive::rows;
+use crate::support::instance::Instance;
+use crate::support::witness::python;
+use crate::support::{SUCCESS, associated, associated_b, audited, house, house_in, said, stdout};
+
+/// More than there are connections.
+const SILENT: usize = 12;
+/// Of which so many may be without a complete handshake.
+const MOST: usize = 4;
+
+/// Fails if a stranger keeps its place until the handshake's time is up: eight of the silent ones then hold all eight places for
+/// ten minutes, and the hospital's connection waits in the kernel's queue until the deadline of this test.
+#[test]
+fn silent_strangers_do_not_keep_a_hospital_out() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    assert!(house_in(home.path(), &[], &[]).terminate().success());
+    let path = home.path().join("gateway.toml");
+    let text = fs::read_to_string(&path).expect("dev has written it");
+    let limits = "[receiver]\nmax_connections = 8\nmax_handshakes = 4\nmax_associations = 8\nhandshake_timeout = \"600s\"\n";
+    assert!(text.contains("[receiver]\n"));
+    fs::write(&path, text.replacen("[receiver]\n", limits, 1)).expect("ours");
+    let house = house_in(home.path(), &[], &[]);
+
+    let silent: Vec<_> = (0..SILENT).map(|_| plain(house.addr()).expect("the kernel takes it")).collect();
+    let mut peer = associated(&house);
+    let instance = Instance::numbered(1);
+    assert_eq!(peer.store(&instance.claim(), &instance.data_set()), SUCCESS);
+    // Those who are known do not count among the strangers: more of them than there may be handshakes.
+    let mut known: Vec<_> = (0..3).map(|_| associated_b(&house)).collect();
+    let crowded_out = || house.audit().iter().filter(|line| line["reason"] == "crowded_out").count();
+    eventually("the oldest strangers have gone", || (crowded_out() >= SILENT - MOST).then_some(()));
+    audited(&house, &[("event", "connection"), ("decision", "deny"), ("reason", "crowded_out")]);
+    known.iter_mut().for_each(|peer| assert_eq!(peer.echo(), SUCCESS));
+    assert_eq!(peer.echo(), SUCCESS, "who is known is never crowded out");
+    assert_eq!(rows(house.dir()).len(), 1);
+    drop(silent);
+}
+
+/// With TLS 1.3 a client is done before its certificate was judged, and sends at once. Fails if the receiver closes with the
+/// request unread: the kernel then resets the connection, which may overtake the alert and in any case follows it. The request
+/// is longer than what the receiver reads at a time, so that there is always something unread.
+#[test]
+fn a_client_that_has_sent_its_request_already_is_told_that_its_certificate_is_refused() {
+    let house = house();
+    let issued = forge::unknown_domain(&Pki::new());
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let (cert, key) = (scratch.path().join("cert.pem"), scratch.path().join("key.pem"));
+    fs::write(&cert, &issued.chain_pem).and_then(|()| fs::write(&key, &issued.key_pem)).expect("ours");
+    let port = house.addr().port().to_string();
+    // More than once: where it fails, it may not fail each time.
+    for _ in 0..5 {
+        let output = python("refused.py").args(["127.0.0.1", &port]).args([&cert, &key]).output().expect("Python starts");
+        let told = stdout(&output);
+        assert!(told.contains("ALERT") && told.trim_end().ends_with("then closed"), "{}", said(&output));
+    }
+    audited(&house, &[("event", "connection"), ("decision", "deny"), ("reason", "td_unknown")]);
+    assert!(house.audit().iter().all(|line| line["event"] != "association"), "none of it was read as DICOM");
+}
