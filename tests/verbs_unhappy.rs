@@ -16,8 +16,7 @@ use testkit::samples::ct_study;
 use crate::support::archive::rows;
 use crate::support::instance::{EXPLICIT, Instance};
 use crate::support::{
-    A, B, CALLED, SUCCESS, amend, associated, audited, binary, connect, house, house_with, said, stdout,
-    with_columns,
+    A, B, CALLED, SUCCESS, amend, associated, audited, binary, connect, house, house_with, said, stdout, with_columns,
 };
 
 /// A child that does not outlive its test, however that ends.
@@ -121,7 +120,8 @@ fn receive_check_works_beside_a_running_receiver_and_does_not_disturb_it() {
 }
 
 /// Fails if the end waits until every admin client has had its answer: this one never asks its question to the end, and
-/// nothing but the deadline of this test ends the wait.
+/// nothing but the deadline of this test ends the wait. And if what serves that client holds the audit log open: the end then
+/// waits for the log to be closed.
 #[test]
 fn half_an_admin_request_does_not_hold_up_the_end() {
     let mut house = house();

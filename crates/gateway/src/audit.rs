@@ -286,16 +286,28 @@ impl Verdict {
 /// The log. Clones write to the same file.
 #[derive(Clone)]
 pub struct AuditLog {
-    queue: mpsc::Sender<Verdict>,
+    queue: mpsc::Sender<Entry>,
 }
 
-/// The thread that writes; joined at the end so that the last verdict is on disk.
-pub struct AuditWriter(JoinHandle<()>);
+/// What is handed to the writer.
+enum Entry {
+    Verdict(Box<Verdict>),
+    /// The last one: whoever still has a log writes into the void.
+    End,
+}
+
+/// The thread that writes.
+pub struct AuditWriter {
+    thread: JoinHandle<()>,
+    queue: mpsc::Sender<Entry>,
+}
 
 impl AuditWriter {
-    /// Waits until everything is written. Every [`AuditLog`] must be gone.
-    pub fn finish(self) {
-        let _ = self.0.join();
+    /// Waits until everything recorded so far is on disk, and ends the log.
+    pub async fn finish(self) {
+        if self.queue.send(Entry::End).await.is_ok() {
+            let _ = tokio::task::spawn_blocking(|| self.thread.join()).await;
+        }
     }
 }
 
@@ -307,14 +319,14 @@ impl AuditLog {
     pub fn open(path: &Path) -> io::Result<(Self, AuditWriter)> {
         let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
         end_torn_line(&mut file)?;
-        let (queue, verdicts) = mpsc::channel(QUEUE);
-        let writer = std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, verdicts))?;
-        Ok((Self { queue }, AuditWriter(writer)))
+        let (queue, entries) = mpsc::channel(QUEUE);
+        let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, entries))?;
+        Ok((Self { queue: queue.clone() }, AuditWriter { thread, queue }))
     }
 
     /// Hands a verdict to the writer; waits while the queue is full.
     pub async fn record(&self, verdict: Verdict) {
-        if self.queue.send(verdict).await.is_err() {
+        if self.queue.send(Entry::Verdict(Box::new(verdict))).await.is_err() {
             tracing::error!("the audit writer is gone; a verdict was not recorded");
         }
     }
@@ -330,24 +342,31 @@ fn end_torn_line(file: &mut File) -> io::Result<()> {
     if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
-fn write_all(mut file: File, mut verdicts: mpsc::Receiver<Verdict>) {
+fn write_all(mut file: File, mut entries: mpsc::Receiver<Entry>) {
     let mut lines = Vec::new();
     let mut torn = false;
-    while let Some(first) = verdicts.blocking_recv() {
+    let mut next = entries.blocking_recv();
+    while let Some(Entry::Verdict(first)) = next {
         lines.clear();
         if std::mem::take(&mut torn) {
             lines.push(b'\n');
         }
         append(&mut lines, &first);
-        while let Ok(next) = verdicts.try_recv() {
-            append(&mut lines, &next);
-        }
+        // Whatever else is waiting goes with it.
+        let last = loop {
+            match entries.try_recv() {
+                Ok(Entry::Verdict(verdict)) => append(&mut lines, &verdict),
+                Ok(Entry::End) => break Some(Entry::End),
+                Err(_) => break None,
+            }
+        };
         if let Err(error) = file.write_all(&lines) {
             // Part of it may be there.
             torn = true;
             metrics::counter!(crate::telemetry::AUDIT_FAILURES).increment(1);
             tracing::error!(%error, "the audit log cannot be written; free space or mend the disk");
         }
+        next = last.or_else(|| entries.blocking_recv());
     }
     let _ = file.sync_all();
 }
@@ -368,8 +387,7 @@ mod tests {
         std::fs::write(&path, b"{\"ts\":\"2026").expect("a fresh directory");
         let (log, writer) = AuditLog::open(&path).expect("it is writable");
         log.record(Verdict::new(Subject::Startup, Decision::Note, "startup")).await;
-        drop(log);
-        writer.finish();
+        writer.finish().await;
         let text = std::fs::read_to_string(&path).expect("it is there");
         let last: serde_json::Value = serde_json::from_str(text.lines().last().expect("a line")).expect("whole");
         assert_eq!(last["reason"], "startup");

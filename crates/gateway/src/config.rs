@@ -292,8 +292,12 @@ impl Config {
         if max_handshakes == 0 || max_associations == 0 || max_connections > MAX_CONNECTIONS {
             return Err(format!("receiver: the limits must be between 1 and {MAX_CONNECTIONS}"));
         }
-        if max_connections < max_associations || max_connections < max_handshakes {
-            return Err("receiver.max_connections is below max_associations or max_handshakes".to_owned());
+        if max_connections < max_associations.saturating_add(max_handshakes) {
+            return Err(
+                "receiver.max_connections is below max_associations and max_handshakes together: strangers could \
+                        take every connection"
+                    .to_owned(),
+            );
         }
         if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.dicom.max_pdu_length) {
             return Err(format!("dicom.max_pdu_length must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH}"));

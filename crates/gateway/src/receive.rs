@@ -185,8 +185,7 @@ impl Receiver {
         stabiliser.abort();
         admin.abort();
         house.audit.record(Verdict::new(Subject::Shutdown, Decision::Note, "shutdown")).await;
-        drop(house);
-        tokio::task::spawn_blocking(|| audit.finish()).await?;
+        audit.finish().await;
         ended
     }
 }
