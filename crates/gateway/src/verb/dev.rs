@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use model::AeTitle;
 use serde_json::Value;
 use study::Event;
@@ -22,7 +22,7 @@ use crate::house::now;
 use crate::receive::{Checked, Receiver};
 use crate::send::{Sender, gather, send_all, trust_from_files};
 use crate::telemetry::{self, LogFormat};
-use crate::verb::say;
+use crate::verb::{bar, say};
 use crate::{pki, sample};
 
 /// Where `dev` keeps everything, and `studies` looks by default.
@@ -273,7 +273,7 @@ async fn show_sample(dir: &Path, address: SocketAddr, stable: &mut broadcast::Re
     let seed = u64::try_from(now().as_millis()).unwrap_or_default();
     let study = write_sample(dir, seed)?;
     say(bold("Sample: a synthetic CT study, sent by hospital-a through the socket"));
-    send_sample(dir, address).await?;
+    send_sample(dir, &study.folder, address).await?;
     let uid = study.uid.clone();
     let quiet = say_waiting();
     let event = next_stable(stable, |event| event.study.as_str() == uid).await?;
@@ -287,18 +287,17 @@ struct Sample {
 }
 
 fn write_sample(dir: &Path, seed: u64) -> anyhow::Result<Sample> {
-    let folder = dir.join("sample");
-    let _ = fs::remove_dir_all(&folder);
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let instances = sample::ct_study(SAMPLE_SLICES, SAMPLE_ROWS, seed);
+    let uid = instances.first().ok_or_else(|| anyhow!("the sample study is empty"))?.study.to_string();
+    let folder = dir.join("sample").join(&uid);
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for instance in &instances {
         fs::write(folder.join(&instance.file_name), &instance.part10)?;
     }
-    let uid = instances.first().ok_or_else(|| anyhow!("the sample study is empty"))?.study.to_string();
     Ok(Sample { uid, folder })
 }
 
-async fn send_sample(dir: &Path, address: SocketAddr) -> anyhow::Result<()> {
+async fn send_sample(dir: &Path, folder: &Path, address: SocketAddr) -> anyhow::Result<()> {
     let certs = dir.join("certs");
     let (trust, receiver) = trust_from_files(
         &certs.join("hospital-a.pem"),
@@ -315,8 +314,8 @@ async fn send_sample(dir: &Path, address: SocketAddr) -> anyhow::Result<()> {
         jobs: 1,
         retries: 0,
     };
-    let (files, _) = gather(&[dir.join("sample")])?;
-    let bar = bar(files.len() as u64);
+    let (files, _) = gather(&[folder.to_owned()])?;
+    let bar = bar(files.len() as u64, "  {bar:30.cyan/blue} {pos}/{len} instances");
     let (reports, mut sent) = mpsc::unbounded_channel();
     let work = tokio::spawn(send_all(Arc::new(sender), files, reports));
     while let Some(one) = sent.recv().await {
@@ -329,15 +328,6 @@ async fn send_sample(dir: &Path, address: SocketAddr) -> anyhow::Result<()> {
     }
     bar.finish_and_clear();
     work.await.context("sending the sample panicked")
-}
-
-fn bar(length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style =
-        ProgressStyle::with_template("  {bar:30.cyan/blue} {pos}/{len} instances").expect("the template is valid");
-    ProgressBar::new(length).with_style(style)
 }
 
 fn say_waiting() -> ProgressBar {

@@ -1,7 +1,6 @@
 //! `portcullis send`: files and folders over mutual TLS, with progress and a summary.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,12 +8,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use model::{AeTitle, SpiffeId};
 use tokio::sync::mpsc;
 
 use crate::send::{Outgoing, Sender, SenderFile, Sent, gather, send_all, trust_from_files};
-use crate::verb::say;
+use crate::verb::{bar, say};
 
 /// Sends DICOM files and folders with C-STORE over mutual TLS
 #[derive(Debug, Args)]
@@ -85,7 +83,7 @@ pub async fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
 
 /// Sends with a progress bar on a terminal, plain lines elsewhere.
 async fn send(sender: Sender, files: Vec<Outgoing>) -> Tally {
-    let bar = bar(files.len() as u64);
+    let bar = bar(files.len() as u64, "{bar:40.cyan/blue} {pos}/{len} instances  {per_sec}  {eta} left");
     let (reports, mut sent) = mpsc::unbounded_channel();
     let work = tokio::spawn(send_all(Arc::new(sender), files, reports));
     let mut tally = Tally::default();
@@ -99,15 +97,6 @@ async fn send(sender: Sender, files: Vec<Outgoing>) -> Tally {
     bar.finish_and_clear();
     let _ = work.await;
     tally
-}
-
-fn bar(length: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40.cyan/blue} {pos}/{len} instances  {per_sec}  {eta} left")
-        .expect("the template is valid");
-    ProgressBar::new(length).with_style(style)
 }
 
 fn trouble(sent: &Sent) -> Option<String> {
