@@ -22,6 +22,8 @@ use crate::telemetry;
 pub(crate) struct Live {
     table: ArcSwap<Table>,
     trust: ArcSwap<Trust>,
+    /// Of the files that the first `trust` was made of: what changed while the gateway started has changed too.
+    loaded: Digest,
     /// Counts changes; every association watches it.
     changes: watch::Sender<u64>,
     /// Milliseconds since the epoch when the table was last read and found good.
@@ -41,7 +43,8 @@ impl Live {
         for warning in table.warnings() {
             tracing::info!(table = %config.access.table.display(), "{warning}");
         }
-        let trust = TrustFiles::read(config)?.parse(config)?;
+        let files = TrustFiles::read(config)?;
+        let trust = files.parse(config)?;
         let (id, end) = (trust.identity().id(), trust.identity().not_after());
         if end <= now() {
             return Err(format!(
@@ -51,6 +54,7 @@ impl Live {
         let live = Self {
             table: ArcSwap::from_pointee(table),
             trust: ArcSwap::from_pointee(trust),
+            loaded: files.digest(),
             changes: watch::Sender::new(0),
             table_seen: AtomicI64::new(now().as_millis()),
         };
@@ -103,7 +107,7 @@ impl Live {
     pub(crate) async fn keep_fresh(&self, config: &Config, audit: &AuditLog) {
         let mut poll = tokio::time::interval(config.access.poll);
         let mut hang_up = signal(SignalKind::hangup()).expect("the runtime handles signals");
-        let mut trust_digest = TrustFiles::read(config).ok().map(|files| files.digest());
+        let mut trust_digest = self.loaded;
         // Each broken state is reported once, not at every poll.
         let mut reported: [Option<Problem>; 2] = [None, None];
         loop {
@@ -139,16 +143,11 @@ impl Live {
         Ok(())
     }
 
-    async fn refresh_trust(
-        &self,
-        config: &Config,
-        digest: &mut Option<Digest>,
-        audit: &AuditLog,
-    ) -> Result<(), Problem> {
+    async fn refresh_trust(&self, config: &Config, digest: &mut Digest, audit: &AuditLog) -> Result<(), Problem> {
         let files = TrustFiles::read(config)?;
-        if *digest != Some(files.digest()) {
+        if *digest != files.digest() {
             self.trust.store(Arc::new(files.parse(config)?));
-            *digest = Some(files.digest());
+            *digest = files.digest();
             tracing::info!("certificates were loaded again");
             self.changes.send_modify(|count| *count += 1);
             audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
@@ -257,4 +256,52 @@ fn key_is_private(path: &Path) -> Result<(), Problem> {
         return Err(format!("{path}: others can read this private key (mode {:o}); chmod 600 {path}", mode & 0o777));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::{Duration, SystemTime};
+
+    use super::*;
+    use crate::pki;
+
+    const GATEWAY: &str = r#"
+        [identity]
+        chain = "certs/receiver.pem"
+        key = "certs/receiver.key"
+        [[trust]]
+        domain = "hospital-a.invalid"
+        bundle = "certs/hospital-a.invalid/ca.pem"
+        [access]
+        table = "access.toml"
+        poll = "20ms"
+        [archive]
+        dir = "."
+        [audit]
+        file = "audit.jsonl"
+    "#;
+
+    #[tokio::test]
+    async fn a_bundle_that_changes_while_the_gateway_starts_is_seen() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let at = |part: &str| dir.path().join(part);
+        pki::ensure(&at("certs"), SystemTime::now()).expect("it is writable");
+        fs::write(at("access.toml"), "revision = 1\n").expect("it is writable");
+        fs::write(at("gateway.toml"), GATEWAY).expect("it is writable");
+        let config = Config::load(&at("gateway.toml"), std::iter::empty()).expect("valid");
+        let live = Live::load(&config).expect("everything is there");
+        // Between reading everything and the first look for changes.
+        fs::remove_dir_all(at("certs/hospital-a.invalid")).expect("it is there");
+        pki::ensure(&at("certs"), SystemTime::now()).expect("it is writable");
+        let (audit, _writer) = AuditLog::open(&at("audit.jsonl")).expect("it is writable");
+        let mut changes = live.watch();
+        let seen = async {
+            tokio::select! {
+                () = live.keep_fresh(&config, &audit) => unreachable!("it never ends"),
+                changed = changes.changed() => changed.expect("the table and certificates are there"),
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the new bundle is seen");
+    }
 }
