@@ -31,6 +31,9 @@ pub struct InstanceHead {
     pub name: InstanceName,
     /// Modality (0008,0060) as written, for rows that narrow by it.
     pub modality: Option<String>,
+    /// The promoted attributes found so far: issuer, institution and patient stand before the last UID in tag order, so
+    /// they are among them if the data set has them. Patient data.
+    pub said: Promoted,
 }
 
 /// What the data set says about itself, for the index: everything but bulk data. Patient data.

@@ -26,7 +26,7 @@ fn head(class: &str, instance: &str, modality: Option<&str>) -> InstanceHead {
         instance: Uid::parse(instance).expect("valid"),
         class: Uid::parse(class).expect("valid"),
     };
-    InstanceHead { name, modality: modality.map(str::to_owned) }
+    InstanceHead { name, modality: modality.map(str::to_owned), said: model::Promoted::default() }
 }
 
 fn permit(table: &Table, grant: &Arc<Grant>) -> Result<Permit, Denial> {

@@ -97,7 +97,8 @@ impl Collected {
     /// A top-level element begins. Past the last UID the head is complete, or never will be.
     pub(super) fn at_top(&mut self, tag: u32) -> Result<(), DataSetError> {
         if tag > SERIES && self.head.is_none() {
-            self.head = Some(std::mem::take(&mut self.found).head()?);
+            let said = Promoted::new(self.promoted.clone());
+            self.head = Some(std::mem::take(&mut self.found).head(said)?);
         }
         Ok(())
     }
@@ -192,7 +193,7 @@ impl Collected {
 
     /// Everything is closed.
     pub(super) fn finish(self) -> Result<(InstanceHead, Metadata), DataSetError> {
-        let head = self.head.map_or_else(|| self.found.head(), Ok)?;
+        let head = self.head.map_or_else(|| self.found.head(Promoted::new(self.promoted.clone())), Ok)?;
         let metadata = Metadata {
             json: Phi::new(self.json.finish()),
             complete: self.complete,
@@ -276,13 +277,13 @@ impl Found {
         Ok(())
     }
 
-    fn head(self) -> Result<InstanceHead, DataSetError> {
+    fn head(self, said: Promoted) -> Result<InstanceHead, DataSetError> {
         let name = InstanceName {
             class: self.class.ok_or(DataSetError::MissingUid("SOP Class UID"))?,
             instance: self.instance.ok_or(DataSetError::MissingUid("SOP Instance UID"))?,
             study: self.study.ok_or(DataSetError::MissingUid("Study Instance UID"))?,
             series: self.series.ok_or(DataSetError::MissingUid("Series Instance UID"))?,
         };
-        Ok(InstanceHead { name, modality: self.modality })
+        Ok(InstanceHead { name, modality: self.modality, said })
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn authorised(row: Row, name: &InstanceName) -> Arc<AuthorisedInstanc
     let grant = table().grant(peer(), origin, proposal, now()).expect("the row allows it");
     let claim = InstanceClaim { class: name.class.clone(), instance: name.instance.clone(), transfer_syntax };
     let permit = table().permit(&Arc::new(grant), claim, now()).expect("the row allows it");
-    let head = InstanceHead { name: name.clone(), modality: Some("CT".to_owned()) };
+    let head = InstanceHead { name: name.clone(), modality: Some("CT".to_owned()), said: model::Promoted::default() };
     Arc::new(permit.confirm(head).expect("head and claim agree"))
 }
 
