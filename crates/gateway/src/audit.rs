@@ -137,7 +137,7 @@ impl Verdict {
     /// A verdict with nothing but its kind and reason code.
     #[must_use]
     pub fn new(event: Subject, decision: Decision, reason: impl Into<String>) -> Self {
-        let ts = crate::house::now();
+        let ts = crate::clock::now();
         Self { ts, event, decision, reason: reason.into(), detail: None, association: None, facts: Facts::default() }
     }
 

@@ -16,10 +16,12 @@ use tokio_util::task::TaskTracker;
 use transport::{Incoming, Listener, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
-use crate::config::Config;
-use crate::house::{Arrivals, Guests, House};
+use crate::config::{Config, Profile};
+use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
-use crate::{admin, session, stabilise, telemetry};
+use crate::quotas::Quotas;
+use crate::reload::{self, Watcher};
+use crate::{admin, clock, session, stabilise, telemetry};
 
 /// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
 pub struct Receiver {
@@ -29,11 +31,13 @@ pub struct Receiver {
     metrics: PrometheusHandle,
     events: EventLog,
     audit: AuditWriter,
+    watcher: Watcher,
 }
 
 /// Everything that a receiver needs, read and opened.
 pub struct Checked {
     live: Live,
+    watcher: Watcher,
     archive: Archive,
     config: Config,
 }
@@ -44,7 +48,7 @@ impl Checked {
     /// # Errors
     /// With the part that is not in order and what to do about it.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, watcher) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
         let options = LocalOptions {
             receiver: config.receiver.name.clone(),
             quiet: config.stabiliser.quiet,
@@ -53,7 +57,7 @@ impl Checked {
         let archive = Archive::open_local(&config.archive.dir, options)
             .await
             .with_context(|| format!("the archive in {} cannot be used", config.archive.dir.display()))?;
-        Ok(Self { live, archive, config })
+        Ok(Self { live, watcher, archive, config })
     }
 
     /// Validates everything for `--check`, also beside a receiver that is running, and tells what would be in force.
@@ -61,7 +65,7 @@ impl Checked {
     /// # Errors
     /// As [`Checked::build`], and when the audit or event log cannot be written.
     pub async fn probe(config: Config) -> anyhow::Result<Vec<String>> {
-        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, _) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
         let archive = match Archive::open_local(&config.archive.dir, LocalOptions::default()).await {
             Ok(_) => String::new(),
             Err(OpenError::InUse { .. }) => " (in use by a receiver that is running)".to_owned(),
@@ -91,7 +95,9 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
-    lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
+    lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
+    lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
+    lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
 
@@ -101,7 +107,7 @@ impl Receiver {
     /// # Errors
     /// When a file cannot be written or a port is taken.
     pub async fn bind(checked: Checked, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        let Checked { live, archive, config } = checked;
+        let Checked { live, watcher, archive, config } = checked;
         let (audit, writer) = AuditLog::open(&config.audit.file)
             .with_context(|| format!("the audit log {} cannot be written", config.audit.file.display()))?;
         let events = EventLog::open(&config.stabiliser.events)
@@ -118,13 +124,14 @@ impl Receiver {
             live,
             archive: Arc::new(archive),
             audit,
-            guests: Guests::default(),
+            quotas: Arc::new(Quotas::default()),
+            endpoints: Endpoints::default(),
             arrivals: Arrivals::default(),
             stable: broadcast::Sender::new(STABLE_BACKLOG),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        Ok(Self { house, listener, admin, metrics, events, audit: writer })
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -154,14 +161,14 @@ impl Receiver {
     /// # Errors
     /// When something that must never stop did stop.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { house, listener, admin, metrics, events, audit } = self;
+        let Self { house, listener, admin, metrics, events, audit, watcher } = self;
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
         let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
         let mut watcher = tokio::spawn({
             let house = house.clone();
-            async move { house.live.keep_fresh(&house.config, &house.audit).await }
+            async move { watcher.keep_fresh(&house.live, &house.config, &house.audit).await }
         });
         let associations = TaskTracker::new();
         let ended = tokio::select! {
@@ -244,10 +251,11 @@ async fn stop_signal(house: &House) {
 
 /// Steps 2 to 4 in a task of its own, then the association.
 async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
-    // Watched first, so that what changes during the handshake is seen after it.
-    let (changes, trust) = (house.live.watch(), house.live.trust());
-    match incoming.handshake(&trust, house.config.receiver.handshake_timeout).await {
-        Ok(connection) => session::attend(house, connection, (changes, trust)).await,
+    // In before anything is decided, so that what changes during the handshake is heard of after it.
+    let guest = house.enter();
+    let limit = house.config.receiver.handshake_timeout;
+    match incoming.handshake(&guest.vouched, limit, clock::now()).await {
+        Ok(connection) => session::attend(house, connection, guest).await,
         Err(refused) => {
             let (address, because) = (refused.address, &refused.because);
             metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);

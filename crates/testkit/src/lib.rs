@@ -6,6 +6,7 @@
 
 pub mod forge;
 pub mod house;
+pub mod memory;
 pub mod peer;
 pub mod pki;
 

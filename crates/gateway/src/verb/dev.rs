@@ -18,7 +18,7 @@ use study::Event;
 use tokio::sync::{broadcast, mpsc};
 
 use crate::config::{Config, environment};
-use crate::house::now;
+use crate::clock::now;
 use crate::receive::{Checked, Receiver};
 use crate::send::{Sender, gather, send_all, trust_from_files};
 use crate::telemetry::{self, LogFormat};
