@@ -10,6 +10,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
+use crate::caller::Caller;
 use crate::path::ALGORITHMS;
 use crate::rejection::{Rejection, RejectionCode};
 use crate::svid::{Purpose, Svid, verify};
@@ -212,7 +213,7 @@ pub struct VerifiedPeer {
     chain: Vec<CertificateDer<'static>>,
     purpose: Purpose,
     established: Timestamp,
-    tls13: bool,
+    caller: Caller,
     cipher_suite: String,
 }
 
@@ -230,11 +231,16 @@ impl VerifiedPeer {
         };
         match (suite, tls13) {
             (Some(suite), Some(tls13)) if full && same && !connection.is_handshaking() => Ok(Self {
+                caller: Caller {
+                    id: svid.id().clone(),
+                    not_before: svid.not_before(),
+                    not_after: svid.not_after(),
+                    tls13,
+                },
                 svid,
                 chain,
                 purpose: verifier.purpose,
                 established: at,
-                tls13,
                 cipher_suite: format!("{:?}", suite.suite()),
             }),
             _ => Err(Rejection::bare(RejectionCode::Handshake)),
@@ -253,6 +259,12 @@ impl VerifiedPeer {
         self.svid.id()
     }
 
+    /// What the table asks about it.
+    #[must_use]
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// When its certificate was verified.
     #[must_use]
     pub fn established(&self) -> Timestamp {
@@ -262,7 +274,7 @@ impl VerifiedPeer {
     /// `TLSv1.3` or `TLSv1.2`.
     #[must_use]
     pub fn tls_version(&self) -> &'static str {
-        if self.tls13 { "TLSv1.3" } else { "TLSv1.2" }
+        if self.caller.tls13 { "TLSv1.3" } else { "TLSv1.2" }
     }
 
     /// The suite by its IANA name.

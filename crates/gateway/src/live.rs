@@ -40,7 +40,7 @@ impl Live {
     /// When anything is missing or broken: a gateway does not start with half of its trust.
     pub(crate) fn load(config: &Config) -> Result<Self, Problem> {
         let table = read_table(config)?.parse()?;
-        for warning in table.warnings() {
+        for warning in table.warnings(now()) {
             tracing::info!(table = %config.access.table.display(), "{warning}");
         }
         let files = TrustFiles::read(config)?;

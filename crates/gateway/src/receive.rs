@@ -17,7 +17,7 @@ use transport::{Incoming, Listener, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
 use crate::config::Config;
-use crate::house::{Arrivals, Guests, House};
+use crate::house::{Arrivals, Guests, House, now};
 use crate::live::Live;
 use crate::{admin, session, stabilise, telemetry};
 
@@ -91,7 +91,7 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
-    lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
+    lines.extend(table.warnings(now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
 
