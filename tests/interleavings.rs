@@ -47,7 +47,10 @@ fn nobody_stays_in_on_an_old_decision_without_having_been_told() {
         publisher.join().expect("no panic");
         let callers: Vec<_> = callers.into_iter().map(|caller| caller.join().expect("no panic")).collect();
         for (_, decided_by, told) in &callers {
-            assert!(*decided_by == WITHDRAWS || told.load(Ordering::SeqCst), "alive on revision {decided_by}, and not told");
+            assert!(
+                *decided_by == WITHDRAWS || told.load(Ordering::SeqCst),
+                "alive on revision {decided_by}, and not told"
+            );
         }
         assert_ne!(callers[0].0, callers[1].0, "each has a number of its own");
     });

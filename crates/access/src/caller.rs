@@ -9,7 +9,7 @@ pub struct Caller {
     pub id: SpiffeId,
     /// Start of its SVID's validity.
     pub not_before: Timestamp,
-    /// End of its SVID's validity.
+    /// End of its SVID's validity: the last moment at which it is still good.
     pub not_after: Timestamp,
     /// Whether it came over TLS 1.3, and not 1.2.
     pub tls13: bool,

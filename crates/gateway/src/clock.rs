@@ -45,7 +45,9 @@ impl std::fmt::Display for Jump {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Back(by) => write!(f, "the system's clock was set back by {} s; restart to accept it", by.as_secs()),
-            Self::Ahead(by) => write!(f, "the system's clock was set ahead by {} s; restart to accept it", by.as_secs()),
+            Self::Ahead(by) => {
+                write!(f, "the system's clock was set ahead by {} s; restart to accept it", by.as_secs())
+            }
         }
     }
 }

@@ -382,7 +382,9 @@ impl Config {
     #[must_use]
     pub fn profile_lines(&self) -> Vec<String> {
         let strict = self.profile == Profile::Strict;
-        let say = |what: &str, strictly: &str, otherwise: &str| format!("{what}: {}", if strict { strictly } else { otherwise });
+        let say = |what: &str, strictly: &str, otherwise: &str| {
+            format!("{what}: {}", if strict { strictly } else { otherwise })
+        };
         let rules = match self.rules() {
             RuleSet::Strict => "strict (V-19, V-23, V-24; revocation status not known or list expired: refused)",
             RuleSet::Compatible => "compatible (what is listed as revoked is refused)",
@@ -397,13 +399,25 @@ impl Config {
         vec![
             format!("certificate rules: {rules}"),
             format!("table or certificates not read for {} s: {staleness}", self.access.max_staleness.as_secs()),
-            say("table rows", "must name owner, contact, ticket and who wrote and approved them", "are warned about when nobody owns them"),
+            say(
+                "table rows",
+                "must name owner, contact, ticket and who wrote and approved them",
+                "are warned about when nobody owns them",
+            ),
             say("observe mode", "refused", "allowed, and warned about"),
             say("a changed table of the same revision", "refused", "accepted"),
             say("wrong AE title", "rejected like a stranger, 1/1/1", "told which: 1/1/7 or 1/1/3"),
-            say("audit log cannot be written", "C-STORE is refused with 0xA700", "an error and a metric; nothing is refused"),
+            say(
+                "audit log cannot be written",
+                "C-STORE is refused with 0xA700",
+                "an error and a metric; nothing is refused",
+            ),
             say("Success is said", "after the audit record is durable too", "after object and index row are durable"),
-            say("the system's clock is set", "nothing new is allowed until a restart", "an alarm; time never goes back"),
+            say(
+                "the system's clock is set",
+                "nothing new is allowed until a restart",
+                "an alarm; time never goes back",
+            ),
             format!("an identity is suspended: {suspend}"),
         ]
     }
@@ -415,7 +429,9 @@ impl Config {
             ("access.auto_suspend", self.auto_suspend().is_none()),
         ];
         match looser.iter().find(|(_, looser)| self.profile == Profile::Strict && *looser) {
-            Some((key, _)) => Err(format!("{key} is looser than the strict profile: leave it out, or use profile = \"baseline\"")),
+            Some((key, _)) => {
+                Err(format!("{key} is looser than the strict profile: leave it out, or use profile = \"baseline\""))
+            }
             None => Ok(()),
         }
     }
@@ -455,7 +471,9 @@ impl Config {
             return Err(format!("{key} must not be zero"));
         }
         if self.access.max_staleness < self.access.poll * 2 {
-            return Err("access.max_staleness must be at least twice access.poll, or every look would come too late".to_owned());
+            return Err(
+                "access.max_staleness must be at least twice access.poll, or every look would come too late".to_owned()
+            );
         }
         Ok(())
     }

@@ -97,7 +97,8 @@ impl Intake {
 
     /// Steps 11 and 12: the data set has said what it is; from here on its bytes may be kept.
     async fn confirm(&mut self, house: &House) -> Result<(), Refusal> {
-        let Self::Head { permit, ticket, scan, held } = std::mem::replace(self, Self::refused(Refusal::Draining)) else {
+        let Self::Head { permit, ticket, scan, held } = std::mem::replace(self, Self::refused(Refusal::Draining))
+        else {
             unreachable!("only a head is confirmed");
         };
         let head = scan.head().expect("the caller saw it").clone();

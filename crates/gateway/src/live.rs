@@ -92,7 +92,12 @@ impl Live {
     ///
     /// # Errors
     /// Why this identity gets nothing.
-    pub(crate) fn admit(&self, peer: &VerifiedPeer, origin: &Origin, moment: Moment) -> Result<(), (Denial, Arc<Table>)> {
+    pub(crate) fn admit(
+        &self,
+        peer: &VerifiedPeer,
+        origin: &Origin,
+        moment: Moment,
+    ) -> Result<(), (Denial, Arc<Table>)> {
         let table = self.table();
         let admitted = self.not_suspended(&table, peer, moment);
         admitted.and_then(|()| table.admit(peer, origin, moment.wall)).map_err(|denial| (denial, table))
@@ -120,7 +125,12 @@ impl Live {
     ///
     /// # Errors
     /// The rule that is broken by now.
-    pub(crate) fn vouch(&self, peer: &VerifiedPeer, vouched: &mut Arc<Trust>, wall: Timestamp) -> Result<(), Rejection> {
+    pub(crate) fn vouch(
+        &self,
+        peer: &VerifiedPeer,
+        vouched: &mut Arc<Trust>,
+        wall: Timestamp,
+    ) -> Result<(), Rejection> {
         let trust = self.trust();
         if !Arc::ptr_eq(&trust, vouched) {
             trust.recheck(peer, wall)?;

@@ -86,7 +86,10 @@ impl Quotas {
         inner.forget_the_past();
         for (which, key) in keys.iter().enumerate() {
             let taken = inner.meters.get(key).map_or(0, |meter| meter.seats.len());
-            if limits(table, row)[which].and_then(|limits| limits.max_associations).is_some_and(|most| taken >= places(most)) {
+            if limits(table, row)[which]
+                .and_then(|limits| limits.max_associations)
+                .is_some_and(|most| taken >= places(most))
+            {
                 return Err(too_many(which, row));
             }
         }
@@ -120,7 +123,9 @@ impl Quotas {
             let meter = inner.meters.entry(key.clone()).or_default();
             meter.turn_to(day);
             if let Some(limits) = limits {
-                meter.may_begin(limits, moment.at).map_err(|(code, detail)| Denial::of(code, Some(row.id()), detail))?;
+                meter
+                    .may_begin(limits, moment.at)
+                    .map_err(|(code, detail)| Denial::of(code, Some(row.id()), detail))?;
             }
         }
         // Only when both allow it is it counted with both.
@@ -159,7 +164,10 @@ impl Meter {
 
     fn may_begin(&self, limits: &Limits, at: Instant) -> Result<(), (DenialCode, String)> {
         if let Some(most) = limits.max_instances_day.filter(|most| self.instances >= most.get()) {
-            return Err((DenialCode::InstancesDay, format!("{most} instances have been sent today, as many as may be")));
+            return Err((
+                DenialCode::InstancesDay,
+                format!("{most} instances have been sent today, as many as may be"),
+            ));
         }
         if let Some(most) = limits.max_bytes_day.filter(|most| self.bytes >= most.get()) {
             return Err((DenialCode::BytesDay, format!("{most} bytes have been sent today, as many as may be")));
@@ -338,8 +346,7 @@ mod tests {
         let places: Vec<_> =
             (0..3).map(|_| quotas.seat(&wide, row(&wide, "ct1"), &id("ct1"), 10).expect("no limit")).collect();
         let narrow = table("max_associations = 2", "");
-        let still: Vec<_> =
-            places.iter().map(|place| code(place.still_there(&narrow, row(&narrow, "ct1")))).collect();
+        let still: Vec<_> = places.iter().map(|place| code(place.still_there(&narrow, row(&narrow, "ct1")))).collect();
         assert_eq!(still, [None, None, Some(DenialCode::PolicyNarrowed)]);
     }
 
@@ -348,7 +355,8 @@ mod tests {
         let quotas = Arc::new(Quotas::default());
         let table = table("max_rate = \"4/s\"", "");
         let clock = clock();
-        let begin = |millis| quotas.begin(&table, row(&table, "ct1"), &id("ct1"), clock.after(Duration::from_millis(millis)));
+        let begin =
+            |millis| quotas.begin(&table, row(&table, "ct1"), &id("ct1"), clock.after(Duration::from_millis(millis)));
         let taken = |millis| begin(millis).map(|ticket| ticket.keep(1)).is_ok();
         assert_eq!((0..6).filter(|_| taken(0)).count(), 4, "as many at once as the rate counts");
         assert_eq!(code(begin(249)), Some(DenialCode::Rate));

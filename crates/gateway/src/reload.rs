@@ -45,8 +45,13 @@ pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
     }
     let in_force = InForce { table: Arc::new(table), trust: Arc::new(trust), shadow, since: moment.at };
     let freshness = Freshness::new(config.staleness(), config.access.max_staleness, moment.at);
-    let watcher =
-        Watcher { table: text.digest(), shadow: shadow_digest, trust: files.digest(), reported: [None, None], jump: None };
+    let watcher = Watcher {
+        table: text.digest(),
+        shadow: shadow_digest,
+        trust: files.digest(),
+        reported: [None, None],
+        jump: None,
+    };
     let live = Live::new(in_force, freshness, Suspensions::new(config.auto_suspend()));
     gauge(&live, moment);
     Ok((live, watcher))

@@ -326,7 +326,8 @@ impl Session {
         let verdict = match refusal.denial() {
             Some(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
             None => {
-                let other = refusal; Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other))
+                let other = refusal;
+                Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other))
             }
         };
         verdict.status(answer.status.code())

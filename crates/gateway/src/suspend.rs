@@ -23,8 +23,22 @@ pub(crate) fn counts(code: DenialCode) -> bool {
     use DenialCode::*;
     matches!(
         code,
-        MinTls | SvidLifetime | VpceMissing | Vpce | Source | CalledAet | CallingAet | Operation | SopClass
-            | TransferSyntax | Modality | PatientIssuer | Institution | StudyBinding | PatientConflict | InstanceSize
+        MinTls
+            | SvidLifetime
+            | VpceMissing
+            | Vpce
+            | Source
+            | CalledAet
+            | CallingAet
+            | Operation
+            | SopClass
+            | TransferSyntax
+            | Modality
+            | PatientIssuer
+            | Institution
+            | StudyBinding
+            | PatientConflict
+            | InstanceSize
     )
 }
 

@@ -123,7 +123,11 @@ pub fn begin_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_gauge!(SVID_REMAINING, Unit::Seconds, "What our own certificate has left");
     describe_counter!(AUDIT_FAILURES, "Audit lines that could not be written");
     describe_gauge!(ROWS_OVERDUE, "Rows of the access table whose review_by has passed");
-    describe_gauge!(TRUST_AGE, Unit::Seconds, "Since certificates, bundles and revocation lists were last read and found good");
+    describe_gauge!(
+        TRUST_AGE,
+        Unit::Seconds,
+        "Since certificates, bundles and revocation lists were last read and found good"
+    );
     describe_counter!(AUTHZ_OBSERVED, "Denials that a row in observe mode let pass, by reason");
     describe_counter!(SHADOW_DIFFERENCES, "Decisions that the shadow table would have made otherwise, by reason");
     describe_counter!(AUTO_SUSPENDED, "Identities suspended for being denied too often");
