@@ -2,7 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AeTitle, InstanceClaim, InstanceHead, InstanceName, OnConflict, SpiffeId, Tenant, Timestamp, TransferSyntax, Uid,
+    AeTitle, InstanceClaim, InstanceHead, InstanceName, OnConflict, OnDuplicate, OnPatientConflict, SpiffeId, Tenant,
+    Timestamp, TransferSyntax, Uid,
 };
 
 use crate::decide::denied_by;
@@ -152,6 +153,30 @@ impl AuthorisedInstance {
     #[must_use]
     pub fn on_conflict(&self) -> OnConflict {
         self.row.on_conflict
+    }
+
+    /// Whether only the tenant that was first to write a study may add to it.
+    #[must_use]
+    pub fn binds_study(&self) -> bool {
+        self.row.binds_study
+    }
+
+    /// What to do when its study holds another patient's instances.
+    #[must_use]
+    pub fn on_patient_conflict(&self) -> OnPatientConflict {
+        self.row.on_patient_conflict
+    }
+
+    /// What to do when its very bytes are held.
+    #[must_use]
+    pub fn on_duplicate(&self) -> OnDuplicate {
+        self.row.on_duplicate
+    }
+
+    /// The issuer that its Patient ID gets in the index if the data set has none.
+    #[must_use]
+    pub fn assigned_issuer(&self) -> Option<&str> {
+        self.row.assigned_issuer.as_deref()
     }
 
     /// The row's own quiet time.

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use model::{
-    AeTitle, Encoding, OnConflict, SopClass, SpiffeId, Tenant, Timestamp, TransferSyntax, Uid, transfer_syntax,
+    AeTitle, Encoding, OnConflict, OnDuplicate, OnPatientConflict, SopClass, SpiffeId, Tenant, Timestamp,
+    TransferSyntax, Uid, transfer_syntax,
 };
 
 /// One row that allows: who, in whose name, and what. Everything that it does not say is not allowed.
@@ -21,6 +22,10 @@ pub struct Row {
     pub(crate) min_tls: Option<MinTls>,
     pub(crate) max_svid_lifetime: Option<Duration>,
     pub(crate) on_conflict: OnConflict,
+    pub(crate) binds_study: bool,
+    pub(crate) on_patient_conflict: OnPatientConflict,
+    pub(crate) on_duplicate: OnDuplicate,
+    pub(crate) assigned_issuer: Option<String>,
     pub(crate) quiet: Option<Duration>,
     pub(crate) max_wait: Option<Duration>,
     pub(crate) max_associations: Option<u32>,

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use model::{AeTitle, OnConflict, SopClass, SpiffeId, Tenant, Timestamp, TransferSyntax, TrustDomain, Uid};
+use model::{
+    AeTitle, OnConflict, OnDuplicate, OnPatientConflict, SopClass, SpiffeId, Tenant, Timestamp, TransferSyntax,
+    TrustDomain, Uid,
+};
 use model::{sop_class, transfer_syntax};
 use serde::Deserialize;
 use toml::value::Datetime;
@@ -41,6 +44,10 @@ pub(crate) struct Written {
     reason: Option<String>,
     until: Option<Datetime>,
     on_conflict: Option<OnConflict>,
+    study_binding: Option<StudyBinding>,
+    conflict_patient_id: Option<OnPatientConflict>,
+    duplicate: Option<OnDuplicate>,
+    coerce_issuer: Option<String>,
     quiet: Option<String>,
     max_wait: Option<String>,
     max_associations: Option<u32>,
@@ -59,6 +66,12 @@ pub(crate) struct Written {
 pub(crate) enum Effect {
     Allow,
     Deny,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum StudyBinding {
+    Own,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -118,6 +131,10 @@ impl Written {
             min_tls: self.min_tls,
             max_svid_lifetime: span("max_svid_lifetime", self.max_svid_lifetime.as_deref())?,
             on_conflict: self.on_conflict.unwrap_or_default(),
+            binds_study: self.study_binding.is_some(),
+            on_patient_conflict: self.conflict_patient_id.unwrap_or_default(),
+            on_duplicate: self.duplicate.unwrap_or_default(),
+            assigned_issuer: self.coerce_issuer.clone(),
             quiet,
             max_wait,
             max_associations: self.max_associations,

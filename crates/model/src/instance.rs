@@ -136,6 +136,30 @@ pub enum OnConflict {
     Quarantine,
 }
 
+/// What the row wants when a study already holds instances of another patient (another Patient ID or issuer of it).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPatientConflict {
+    /// Keep it like any other; nothing is compared.
+    #[default]
+    Accept,
+    /// Refuse it.
+    Reject,
+    /// Keep it apart, under `quarantine/`.
+    Quarantine,
+}
+
+/// What the row wants when the same bytes come again under a SOP Instance UID that is already held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDuplicate {
+    /// Success, and nothing is written.
+    #[default]
+    Idempotent,
+    /// Refuse with 0x0111, duplicate SOP instance.
+    Reject,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,10 @@ mod uid;
 pub use ae_title::{AeTitle, AeTitleError};
 pub use association::{ContextAnswer, ContextResult, Proposal, ProposedContext};
 pub use digest::{Digest, DigestError, Hasher};
-pub use instance::{Attribute, InstanceClaim, InstanceHead, InstanceName, Metadata, OnConflict, Promoted};
+pub use instance::{
+    Attribute, InstanceClaim, InstanceHead, InstanceName, Metadata, OnConflict, OnDuplicate, OnPatientConflict,
+    Promoted,
+};
 pub use phi::Phi;
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use tenant::{Tenant, TenantError};
