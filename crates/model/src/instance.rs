@@ -116,6 +116,15 @@ impl Promoted {
         Self(Phi::new(values))
     }
 
+    /// The same with this value, instead of the one that the attribute had.
+    #[must_use]
+    pub fn with(self, attribute: Attribute, value: String) -> Self {
+        let mut values = self.0.into_revealed();
+        values.retain(|(known, _)| *known != attribute);
+        values.push((attribute, value));
+        Self::new(values)
+    }
+
     /// The value of one attribute.
     #[must_use]
     pub fn get(&self, attribute: Attribute) -> Option<&str> {
@@ -178,5 +187,14 @@ mod tests {
         let promoted = Promoted::new(vec![(Attribute::PatientName, "DOE^JANE".to_owned())]);
         assert!(!format!("{promoted:?}").contains("DOE"));
         assert_eq!(promoted.get(Attribute::PatientName), Some("DOE^JANE"));
+    }
+
+    #[test]
+    fn a_value_takes_the_place_of_the_one_before() {
+        let promoted = Promoted::new(vec![(Attribute::PatientId, "1".to_owned())]);
+        let promoted = promoted.with(Attribute::IssuerOfPatientId, "H".to_owned());
+        let promoted = promoted.with(Attribute::PatientId, "2".to_owned());
+        assert_eq!(promoted.get(Attribute::PatientId), Some("2"));
+        assert_eq!(promoted.get(Attribute::IssuerOfPatientId), Some("H"));
     }
 }

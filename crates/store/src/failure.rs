@@ -8,7 +8,22 @@ pub enum Failure {
     /// The sender's: the row says `on_conflict = "reject"` and other bytes are held. Sending it again does not help.
     #[error("other bytes are already held under this SOP Instance UID, and the row says reject")]
     Conflict,
-    /// The clearance shown at the commit gate belongs to another instance, or has expired since.
+    /// The sender's: these very bytes are held, and the row says `duplicate = "reject"`. Sending them again is needless.
+    #[error("these bytes are already held, and the row says that they may not come again; there is nothing to send")]
+    AlreadyHeld,
+    /// The sender's: its study holds another patient's instances (another Patient ID or issuer of it), and the row says
+    /// `conflict_patient_id = "reject"`. To be corrected at the sender.
+    #[error(
+        "the study holds instances of another Patient ID or issuer; correct the instance at its sender and send it again"
+    )]
+    PatientConflict,
+    /// The sender's: another tenant was first to write the study, and the row says `study_binding = "own"`.
+    #[error(
+        "the study is another tenant's, and the row may only add to its own; ask who gave two hospitals one Study Instance UID"
+    )]
+    ForeignStudy,
+    /// The clearance shown at the commit gate belongs to another instance or has expired, or the right to store was
+    /// withdrawn before the row was committed.
     #[error("the clearance was given for another instance or has expired")]
     NotCleared,
     /// Nobody's: the disk is full, read-only or gone, or the index cannot be written. Sending it again later may help.
@@ -81,6 +96,12 @@ pub enum OpenError {
         found: i64,
         /// The newest schema number that this release knows.
         known: i64,
+    },
+    /// An older release has written the index, and a reader changes nothing.
+    #[error("{} was written by an older release; start this release's receiver on it once, which brings it up to date", path.display())]
+    IndexOlder {
+        /// The index file.
+        path: PathBuf,
     },
     /// There is no archive to read.
     #[error("there is no archive at {}", path.display())]

@@ -1,62 +1,32 @@
 //! The index: what is held, what is arriving, what became stable, and what has still to be told.
 
+mod instance;
 mod local;
+mod patient;
 pub(crate) mod read;
 mod record;
+mod rules;
 mod schema;
 mod settle;
 mod writer;
 
-use model::{
-    AeTitle, Digest, InstanceName, OnConflict, Phi, Promoted, SpiffeId, Study, Tenant, Timestamp, TransferSyntax, Uid,
-};
+use std::sync::Arc;
+
+use model::{AeTitle, Promoted, Study, Tenant, Timestamp, Uid};
 use study::{Activity, HeldInstance, Manifest, Reason, StableStudy};
 
+pub use instance::Apart;
+pub(crate) use instance::{Kept, NewInstance, RowRules, StillCleared};
 pub(crate) use local::{LocalIndex, Readers};
-pub(crate) use record::{Known, Recorded, look};
+pub(crate) use patient::{patient, significant};
+pub(crate) use record::Recorded;
+pub(crate) use rules::{Ruling, rule};
 
-use crate::{Failure, Outcome};
+use crate::Failure;
 
 /// Where the index is kept. DynamoDB joins here.
 pub(crate) enum Index {
     Local(LocalIndex),
-}
-
-/// One instance on its way into the index.
-#[derive(Clone)]
-pub(crate) struct NewInstance {
-    pub(crate) tenant: Tenant,
-    pub(crate) name: InstanceName,
-    pub(crate) digest: Digest,
-    pub(crate) transfer_syntax: Uid<TransferSyntax>,
-    pub(crate) size: u64,
-    pub(crate) object: String,
-    pub(crate) sender: SpiffeId,
-    pub(crate) called: AeTitle,
-    pub(crate) calling: AeTitle,
-    pub(crate) table_revision: u64,
-    pub(crate) received_at: Timestamp,
-    pub(crate) on_conflict: OnConflict,
-    pub(crate) promoted: Promoted,
-    /// DICOM JSON, gzip.
-    pub(crate) metadata: Phi<Vec<u8>>,
-    pub(crate) metadata_complete: bool,
-    pub(crate) receiver: String,
-    /// The activity that this arrival alone would make.
-    pub(crate) activity: Activity,
-    /// Asked right before the row is written.
-    pub(crate) still_cleared: StillCleared,
-}
-
-/// Whether the right to store an instance still stands.
-pub(crate) type StillCleared = std::sync::Arc<dyn Fn() -> bool + Send + Sync>;
-
-/// What is said in a receipt about an instance that is kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Kept {
-    pub(crate) outcome: Outcome,
-    pub(crate) object: String,
-    pub(crate) cross_tenant: bool,
 }
 
 /// A study that has been quiet, or has waited, for long enough.
@@ -153,6 +123,8 @@ pub struct StudySummary {
     pub objects: u64,
     /// Data set bytes, all revisions.
     pub bytes: u64,
+    /// Objects kept apart, which are in none of the other numbers.
+    pub quarantined: u64,
     /// Series.
     pub series: u64,
     /// When the first instance was committed.
@@ -180,20 +152,21 @@ pub struct StoredInstance {
     pub promoted: Promoted,
     /// False when the metadata lack an element because a limit was reached.
     pub metadata_complete: bool,
+    /// True when the issuer of the Patient ID is the row's (`coerce_issuer`): the data set has none.
+    pub issuer_assigned: bool,
+    /// Why it is kept apart, if it is: no manifest names it then.
+    pub apart: Option<Apart>,
 }
 
 impl Index {
-    pub(crate) async fn record(&self, new: std::sync::Arc<NewInstance>) -> Result<Recorded, Failure> {
-        match self {
-            Self::Local(local) => local.writer.write("writing an index row", move |db| record::record(db, &new)).await,
-        }
-    }
-
-    pub(crate) async fn quarantine(&self, new: std::sync::Arc<NewInstance>) -> Result<Recorded, Failure> {
+    /// Puts an instance row or a quarantine row, unless a rule or the gate is against it.
+    pub(crate) async fn record(&self, new: Arc<NewInstance>) -> Result<Recorded, Failure> {
         match self {
             Self::Local(local) => {
-                let quarantine = move |db: &_| record::quarantine(db, &new);
-                local.writer.write("writing a quarantine row", quarantine).await
+                let same = new.clone();
+                let record = move |db: &_| record::record(db, &new);
+                let stands = move |recorded: &_| record::stands(recorded, &same);
+                local.writer.write_if("writing an index row", record, stands).await
             }
         }
     }

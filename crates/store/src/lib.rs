@@ -8,7 +8,9 @@
 mod archive;
 mod events;
 mod failure;
+mod gzip;
 mod index;
+mod keep;
 mod objects;
 mod reader;
 mod sealed;
@@ -20,7 +22,7 @@ mod tests;
 pub use archive::{Archive, LocalOptions};
 pub use events::EventLog;
 pub use failure::{Failure, OpenError};
-pub use index::{DueStudy, Settled, Snapshot, StoredInstance, StudyState, StudySummary};
+pub use index::{Apart, DueStudy, Settled, Snapshot, StoredInstance, StudyState, StudySummary};
 pub use objects::Soundness;
 pub use reader::Reader;
 pub use sealed::{AskAgain, Outcome, Receipt, Sealed};

@@ -50,6 +50,19 @@ impl Reader {
         self.index.read(move |db| read::study(db, tenant.as_ref(), &study)).await
     }
 
+    /// Every object of a study that is kept apart: its `apart` says why. Otherwise as [`Reader::study`].
+    ///
+    /// # Errors
+    /// [`Failure::StoreAway`] when the index cannot be read.
+    pub async fn quarantined(
+        &self,
+        tenant: Option<&Tenant>,
+        study: &Uid<Study>,
+    ) -> Result<Vec<StoredInstance>, Failure> {
+        let (tenant, study) = (tenant.cloned(), study.clone());
+        self.index.read(move |db| read::quarantined(db, tenant.as_ref(), &study)).await
+    }
+
     /// What a manifest would list, in no particular order.
     ///
     /// # Errors
@@ -59,7 +72,7 @@ impl Reader {
         self.index.read(move |db| read::held(db, &tenant, &study)).await
     }
 
-    /// The DICOM JSON of one object; none if it is not held.
+    /// The DICOM JSON of one object, also of one that is kept apart; none if it is not held.
     ///
     /// # Errors
     /// [`Failure::StoreAway`] when the index cannot be read.

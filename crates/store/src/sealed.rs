@@ -1,14 +1,13 @@
-use std::cell::RefCell;
 use std::sync::Arc;
 
 use access::{AuthorisedInstance, Cleared};
-use flate2::{Compress, Compression, FlushCompress, Status};
-use model::{Digest, Metadata, OnConflict, Phi, Timestamp, key};
+use model::{Attribute, Digest, Metadata, OnPatientConflict, Promoted, Timestamp, key};
 
-use crate::Failure;
 use crate::archive::Inner;
-use crate::index::{Kept, Known, NewInstance, Recorded, StillCleared, look};
-use crate::objects::{Objects, Whole, blocking};
+use crate::index::{Kept, NewInstance, RowRules, StillCleared, patient, significant};
+use crate::keep::keep;
+use crate::objects::Whole;
+use crate::{Apart, Failure};
 
 /// A whole data set, waiting for the commit gate. Dropping it removes it.
 pub struct Sealed {
@@ -17,8 +16,12 @@ pub struct Sealed {
     pub(crate) whole: Whole,
 }
 
-/// Asks the commit gate once more. Called on the index writer's thread right before the row is written, however long the
-/// disk took: so it must be quick and block on nothing. None: not allowed any more.
+/// Asks the commit gate once more, however long the disk took: right before the object gets its place, right before the row
+/// is written, and right before the row is committed, the last two on the index writer's thread. A transaction that is done
+/// again asks again. So it must be quick and block on nothing. None: not allowed any more.
+///
+/// A row is committed only if the last answer was given by the table of the revision that stands in the row: between that
+/// answer and the commit there is one sync of the log and nothing else.
 pub type AskAgain = Arc<dyn Fn() -> Option<Cleared> + Send + Sync>;
 
 /// How an instance came to be kept.
@@ -30,7 +33,7 @@ pub enum Outcome {
     AlreadyHeld,
     /// Other bytes are held under the same UID; these are now the current ones.
     Revised,
-    /// Other bytes are held under the same UID; these are kept apart.
+    /// Kept apart: other bytes are held under the same UID, or the study is another patient's.
     Quarantined,
 }
 
@@ -80,6 +83,12 @@ impl Receipt {
         &self.kept.object
     }
 
+    /// Why it is kept apart, if it is.
+    #[must_use]
+    pub fn apart(&self) -> Option<Apart> {
+        self.kept.apart
+    }
+
     /// Whether another tenant was first to write this Study Instance UID. The studies are kept apart.
     #[must_use]
     pub fn cross_tenant(&self) -> bool {
@@ -108,7 +117,9 @@ impl Sealed {
     ///
     /// # Errors
     /// [`Failure::NotCleared`] for a clearance that is another instance's or has expired, or when the right was withdrawn
-    /// before the row could be written; [`Failure::Conflict`] when other bytes are held and the row says reject; [`Failure::StoreAway`], and [`Failure::Damaged`] when an object was tampered with.
+    /// before the row was committed. When the row of the table is against it: [`Failure::ForeignStudy`],
+    /// [`Failure::PatientConflict`], [`Failure::Conflict`], [`Failure::AlreadyHeld`]. [`Failure::StoreAway`], and
+    /// [`Failure::Damaged`] when an object was tampered with.
     pub async fn commit(
         self,
         cleared: Cleared,
@@ -116,27 +127,35 @@ impl Sealed {
         metadata: Metadata,
         received_at: Timestamp,
     ) -> Result<Receipt, Failure> {
-        if !cleared.is_for(&self.instance) || received_at > cleared.expires() {
-            return Err(Failure::NotCleared);
-        }
         let Self { archive, instance, whole } = self;
+        leave(&cleared, &instance, received_at).ok_or(Failure::NotCleared)?;
         let (digest, size) = (whole.digest, whole.size);
-        let asked = instance.clone();
-        let still_cleared: StillCleared = Arc::new(move || ask_again().is_some_and(|cleared| cleared.is_for(&asked)));
-        let new = new_instance(&archive, &instance, &whole, (cleared.revision(), still_cleared), metadata, received_at);
+        let still_cleared: StillCleared = Arc::new({
+            let instance = instance.clone();
+            move || ask_again().and_then(|cleared| leave(&cleared, &instance, received_at))
+        });
+        let new = new_instance(&archive, &instance, &whole, still_cleared, metadata, received_at);
         let kept = keep(&archive, whole, new).await?;
         Ok(Receipt { kept, digest, size })
     }
+}
+
+/// The revision by whose leave an instance may be kept: if the clearance is its own and in time.
+fn leave(cleared: &Cleared, instance: &AuthorisedInstance, received_at: Timestamp) -> Option<u64> {
+    (cleared.is_for(instance) && received_at <= cleared.expires()).then(|| cleared.revision())
 }
 
 fn new_instance(
     archive: &Inner,
     instance: &AuthorisedInstance,
     whole: &Whole,
-    (table_revision, still_cleared): (u64, StillCleared),
+    still_cleared: StillCleared,
     metadata: Metadata,
     received_at: Timestamp,
 ) -> NewInstance {
+    let rules = RowRules::from(instance);
+    let (promoted, issuer_assigned) = with_issuer(metadata.promoted, instance.assigned_issuer());
+    let compares = rules.on_patient_conflict != OnPatientConflict::Accept;
     NewInstance {
         tenant: instance.tenant().clone(),
         name: instance.name().clone(),
@@ -144,13 +163,15 @@ fn new_instance(
         transfer_syntax: instance.transfer_syntax().clone(),
         size: whole.size,
         object: key::instance(instance.tenant(), instance.name(), &whole.digest),
+        apart: None,
         sender: instance.sender().clone(),
         called: instance.called().clone(),
         calling: instance.calling().clone(),
-        table_revision,
         received_at,
-        on_conflict: instance.on_conflict(),
-        promoted: metadata.promoted,
+        rules,
+        patient: compares.then(|| patient(instance.tenant(), &instance.name().study, &promoted)),
+        promoted,
+        issuer_assigned,
         metadata: metadata.json,
         metadata_complete: metadata.complete,
         receiver: archive.options.receiver.clone(),
@@ -159,101 +180,11 @@ fn new_instance(
     }
 }
 
-/// Object first, row second. The look beforehand spares the work for bytes that are held and leaves no orphan when they
-/// are refused; two that come at once both pass it, and the transaction decides between them.
-async fn keep(archive: &Arc<Inner>, whole: Whole, new: NewInstance) -> Result<Kept, Failure> {
-    let here = archive.clone();
-    let (whole, new) = match blocking("putting an object in place", move || look_and_place(&here, whole, new)).await? {
-        Placed::AlreadyHeld(kept) => return Ok(kept),
-        Placed::Apart(new) => return quarantine(archive, new).await,
-        Placed::Here(whole, new) => (whole, Arc::new(new)),
-    };
-    match archive.index.record(new.clone()).await? {
-        Recorded::Kept(kept) => Ok(kept),
-        // The loser of a race leaves an object that no row names; it cannot be removed here, for a third sender of the
-        // same bytes may be about to name it.
-        Recorded::OtherBytes if new.on_conflict == OnConflict::Quarantine => {
-            let apart = quarantined((*new).clone());
-            let here = archive.clone();
-            let apart = blocking("putting an object in place", move || place_apart(&here, whole, apart)).await?;
-            quarantine(archive, apart).await
-        }
-        Recorded::OtherBytes => Err(Failure::Conflict),
-        Recorded::Withdrawn => Err(Failure::NotCleared),
+/// The row's issuer where the data set has none, and whether that was so. Object and DICOM JSON stay as sent.
+fn with_issuer(promoted: Promoted, assigned: Option<&str>) -> (Promoted, bool) {
+    let own = promoted.get(Attribute::IssuerOfPatientId).map_or("", significant);
+    match assigned {
+        Some(issuer) if own.is_empty() => (promoted.with(Attribute::IssuerOfPatientId, issuer.to_owned()), true),
+        _ => (promoted, false),
     }
 }
-
-async fn quarantine(archive: &Inner, new: NewInstance) -> Result<Kept, Failure> {
-    match archive.index.quarantine(Arc::new(new)).await? {
-        Recorded::Kept(kept) => Ok(kept),
-        Recorded::OtherBytes => Err(Failure::Conflict),
-        Recorded::Withdrawn => Err(Failure::NotCleared),
-    }
-}
-
-enum Placed {
-    AlreadyHeld(Kept),
-    /// In the archive proper, unless the transaction says otherwise.
-    Here(Whole, NewInstance),
-    /// Under `quarantine/`.
-    Apart(NewInstance),
-}
-
-/// All that blocks before the row is written, in one hop.
-fn look_and_place(archive: &Inner, mut whole: Whole, mut new: NewInstance) -> Result<Placed, Failure> {
-    let known = archive.reader.index.read_now(|db| look(db, &new))?;
-    let apart = match (known, new.on_conflict) {
-        (Known::Same(kept), _) => return Ok(Placed::AlreadyHeld(kept)),
-        (Known::Other, OnConflict::Reject) => return Err(Failure::Conflict),
-        (Known::Other, OnConflict::Quarantine) => true,
-        (Known::Other, OnConflict::Revise) | (Known::Nothing, _) => false,
-    };
-    // The writer has one thread for all, so what can be done before it is.
-    new.metadata = compressed(&new.metadata);
-    if apart {
-        return place_apart(archive, whole, quarantined(new)).map(Placed::Apart);
-    }
-    place(archive, &mut whole, &new.object)?;
-    Ok(Placed::Here(whole, new))
-}
-
-fn place_apart(archive: &Inner, mut whole: Whole, new: NewInstance) -> Result<NewInstance, Failure> {
-    place(archive, &mut whole, &new.object)?;
-    Ok(new)
-}
-
-fn place(archive: &Inner, whole: &mut Whole, object: &str) -> Result<(), Failure> {
-    match &archive.reader.objects {
-        Objects::Local(local) => Ok(local.place(whole, object)?),
-    }
-}
-
-fn quarantined(new: NewInstance) -> NewInstance {
-    NewInstance { object: key::quarantine(&new.tenant, &new.name, &new.digest), ..new }
-}
-
-/// The fastest level: this is on every sender's way to its answer, and JSON of a head is small anyway. The compressor is
-/// kept by its thread, for making one clears some 300 KB of memory.
-fn compressed(json: &Phi<Vec<u8>>) -> Phi<Vec<u8>> {
-    thread_local! {
-        static COMPRESSOR: RefCell<Compress> = RefCell::new(Compress::new_gzip(Compression::fast(), GZIP_WINDOW));
-    }
-    COMPRESSOR.with_borrow_mut(|compressor| {
-        compressor.reset();
-        let json = json.reveal();
-        let mut out = Vec::with_capacity(json.len() / 2 + GZIP_FRAME);
-        loop {
-            let read = usize::try_from(compressor.total_in()).expect("it was read from memory");
-            let step = compressor.compress_vec(&json[read..], &mut out, FlushCompress::Finish);
-            match step.expect("a stream that is whole in memory compresses") {
-                Status::StreamEnd => return Phi::new(out),
-                Status::Ok | Status::BufError => out.reserve(json.len() / 2 + GZIP_FRAME),
-            }
-        }
-    })
-}
-
-/// 32 KiB, the most that gzip has (RFC 1952).
-const GZIP_WINDOW: u8 = 15;
-/// Header, trailer and what a short text may grow by.
-const GZIP_FRAME: usize = 64;

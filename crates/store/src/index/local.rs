@@ -41,13 +41,17 @@ impl LocalIndex {
             .map_err(|source| OpenError::Directory { path: path.to_owned(), source })?;
         let connection = open_writing(path).map_err(|error| refused(path, error))?;
         let version = check_schema(path, &connection)?;
-        if version == 0 {
-            let create = || {
+        if version != schema::VERSION {
+            // One transaction: killed in between, the index is as it was.
+            let make = || {
                 let transaction = connection.unchecked_transaction()?;
-                schema::create(&transaction)?;
+                match version {
+                    0 => schema::create(&transaction)?,
+                    older => schema::bring_up_to_date(&transaction, older)?,
+                }
                 transaction.commit()
             };
-            create().map_err(|error| refused(path, error))?;
+            make().map_err(|error| refused(path, error))?;
         }
         let writer = Writer::start(connection)
             .map_err(|source| OpenError::Index { path: path.to_owned(), source: source.into() })?;
@@ -63,8 +67,10 @@ impl Readers {
             return Err(OpenError::Absent { path: path.to_owned() });
         }
         let connection = open_reading(path).map_err(|error| refused(path, error))?;
-        if check_schema(path, &connection)? == 0 {
-            return Err(OpenError::NotAnIndex { path: path.to_owned() });
+        match check_schema(path, &connection)? {
+            schema::VERSION => {}
+            0 => return Err(OpenError::NotAnIndex { path: path.to_owned() }),
+            _ => return Err(OpenError::IndexOlder { path: path.to_owned() }),
         }
         Ok(Arc::new(Self { path: path.to_owned(), idle: Mutex::new(vec![connection]) }))
     }
@@ -120,7 +126,7 @@ fn open(path: &Path, access: OpenFlags) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-/// The schema's number; 0 for a file in which nothing has been made yet.
+/// The schema's number, at most ours; 0 for a file in which nothing has been made yet.
 fn check_schema(path: &Path, connection: &Connection) -> Result<i64, OpenError> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let look = || {
@@ -133,7 +139,7 @@ fn check_schema(path: &Path, connection: &Connection) -> Result<i64, OpenError> 
         (found, schema::APPLICATION_ID, _) if found > schema::VERSION => {
             Err(OpenError::IndexNewer { path, found, known: schema::VERSION })
         }
-        (schema::VERSION, schema::APPLICATION_ID, _) => Ok(schema::VERSION),
+        (found, schema::APPLICATION_ID, _) if found > 0 => Ok(found),
         _ => Err(OpenError::NotAnIndex { path }),
     }
 }

@@ -5,13 +5,13 @@ use std::io::Read;
 
 use flate2::read::GzDecoder;
 use model::{AeTitle, Attribute, Digest, InstanceName, Phi, Promoted, SpiffeId, Study, Tenant, Timestamp, Uid};
-use rusqlite::types::Type;
+use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params, params_from_iter};
 use study::{Event, HeldInstance};
 
 use super::schema::{COLUMNS, moment, promoted_columns};
 use super::settle::{activity_of, generation};
-use super::{DueStudy, Snapshot, StoredInstance, StudyState, StudySummary};
+use super::{Apart, DueStudy, Snapshot, StoredInstance, StudyState, StudySummary};
 
 /// What a look at a study that was due a moment ago found.
 pub(crate) enum Look {
@@ -84,7 +84,9 @@ pub(crate) fn studies(db: &Connection, tenant: Option<&Tenant>) -> Result<Vec<St
     // With max() in the list, SQLite takes the bare columns from the row that has the maximum.
     let promoted: Vec<_> = promoted_columns().collect();
     let text = format!(
-        "SELECT held.*, study.generation, study.manifest, study.objects
+        "SELECT held.*, study.generation, study.manifest, study.objects,
+                (SELECT count(*) FROM quarantine AS apart
+                 WHERE apart.tenant = held.tenant AND apart.study = held.study)
          FROM (SELECT tenant, study, count(DISTINCT series || '/' || instance), count(*) AS objects, sum(size),
                       count(DISTINCT series), min(received_at), max(received_at) AS latest, {}
                FROM instance WHERE ?1 IS NULL OR tenant = ?1 GROUP BY tenant, study) AS held
@@ -96,16 +98,30 @@ pub(crate) fn studies(db: &Connection, tenant: Option<&Tenant>) -> Result<Vec<St
 
 /// Every object of a study, in the order of a manifest; of all tenants that have one of this UID, unless one is named.
 pub(crate) fn study(db: &Connection, tenant: Option<&Tenant>, study: &Uid<Study>) -> Result<Vec<StoredInstance>> {
+    of_table(db, ("instance", "NULL"), tenant, study)
+}
+
+/// As [`study`], but the objects that are kept apart.
+pub(crate) fn quarantined(db: &Connection, tenant: Option<&Tenant>, study: &Uid<Study>) -> Result<Vec<StoredInstance>> {
+    of_table(db, ("quarantine", "reason"), tenant, study)
+}
+
+fn of_table(
+    db: &Connection,
+    (table, reason): (&str, &str),
+    tenant: Option<&Tenant>,
+    study: &Uid<Study>,
+) -> Result<Vec<StoredInstance>> {
     let promoted: Vec<_> = promoted_columns().collect();
     let text = format!(
-        "SELECT {}, {}, metadata_complete FROM instance WHERE tenant = ?1 AND study = ?2
+        "SELECT {}, {}, metadata_complete, issuer_assigned, {reason} FROM {table} WHERE tenant = ?1 AND study = ?2
          ORDER BY series, instance, received_at, digest",
         COLUMNS.join(", "),
         promoted.join(", ")
     );
     let tenants = match tenant {
         Some(tenant) => vec![tenant.to_string()],
-        None => tenants(db)?,
+        None => tenants(db, table)?,
     };
     let mut found = Vec::new();
     for tenant in tenants {
@@ -117,7 +133,7 @@ pub(crate) fn study(db: &Connection, tenant: Option<&Tenant>, study: &Uid<Study>
     Ok(found)
 }
 
-/// The DICOM JSON of one object.
+/// The DICOM JSON of one object, kept apart or not: the same bytes have the same.
 pub(crate) fn metadata(
     db: &Connection,
     tenant: &Tenant,
@@ -134,7 +150,11 @@ pub(crate) fn metadata(
     };
     db.prepare_cached(
         "SELECT metadata FROM instance
-         WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest = ?5",
+         WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest = ?5
+         UNION ALL
+         SELECT metadata FROM quarantine
+         WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest = ?5
+         LIMIT 1",
     )?
     .query_row(params_from_iter(key), unpack)
     .optional()
@@ -146,7 +166,7 @@ pub(super) fn time(row: &Row<'_>, column: usize) -> Result<Timestamp> {
 }
 
 /// Text of the index becomes a type again as it comes in. The error has the column and not the text.
-fn parsed<T, E: Display>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, E>) -> Result<T> {
+pub(super) fn parsed<T, E: Display>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Result<T, E>) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     parse(text).map_err(|error| Error::FromSqlConversionFailure(column, Type::Text, error.to_string().into()))
 }
@@ -156,8 +176,8 @@ fn count(row: &Row<'_>, column: usize) -> Result<u64> {
 }
 
 /// Steps from tenant to tenant along the primary key instead of reading every row.
-fn tenants(db: &Connection) -> Result<Vec<String>> {
-    let mut next = db.prepare_cached("SELECT min(tenant) FROM instance WHERE tenant > ?1")?;
+fn tenants(db: &Connection, table: &str) -> Result<Vec<String>> {
+    let mut next = db.prepare_cached(&format!("SELECT min(tenant) FROM {table} WHERE tenant > ?1"))?;
     let mut found: Vec<String> = Vec::new();
     while let Some(tenant) = next.query_row([found.last().map_or("", String::as_str)], |row| row.get(0))? {
         found.push(tenant);
@@ -185,13 +205,17 @@ fn held_instance(row: &Row<'_>) -> Result<HeldInstance> {
 }
 
 fn stored(row: &Row<'_>) -> Result<StoredInstance> {
+    let after = COLUMNS.len() + Attribute::ALL.len();
+    let is_apart = row.get_ref(after + 2)? != ValueRef::Null;
     Ok(StoredInstance {
         tenant: parsed(row, 0, Tenant::parse)?,
         held: held_instance(row)?,
         called: parsed(row, 10, str::parse::<AeTitle>)?,
         calling: parsed(row, 11, str::parse::<AeTitle>)?,
         promoted: promoted(row, COLUMNS.len())?,
-        metadata_complete: row.get(COLUMNS.len() + Attribute::ALL.len())?,
+        metadata_complete: row.get(after)?,
+        issuer_assigned: row.get(after + 1)?,
+        apart: is_apart.then(|| parsed(row, after + 2, Apart::parse)).transpose()?,
     })
 }
 
@@ -215,6 +239,7 @@ fn summary(row: &Row<'_>) -> Result<StudySummary> {
         instances: count(row, 2)?,
         objects,
         bytes: count(row, 4)?,
+        quarantined: count(row, after + 3)?,
         series: count(row, 5)?,
         first_received: time(row, 6)?,
         last_received: time(row, 7)?,

@@ -1,4 +1,4 @@
-//! One instance into the index: the rules for duplicates, the owner of a study, and its activity.
+//! One instance into the index, with what belongs to it: claim, patient and owner, and the activity of its study.
 
 use std::time::Duration;
 
@@ -8,78 +8,68 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, named_params, params,
 use study::Activity;
 
 use super::read::time;
+use super::rules::{Ruling, owned_by_another, rule};
 use super::schema::{COLUMNS, moment, promoted_columns};
-use super::{Kept, NewInstance};
-use crate::Outcome;
-
-/// What the index already knows under an instance's UIDs.
-pub(crate) enum Known {
-    /// These very bytes.
-    Same(Kept),
-    /// Other bytes only.
-    Other,
-    Nothing,
-}
+use super::{Apart, Kept, NewInstance};
+use crate::{Failure, Outcome};
 
 /// What a put of an instance row came to.
 pub(crate) enum Recorded {
-    Kept(Kept),
-    /// Other bytes are held, and the row wants something else than a revision. Nothing was written.
-    OtherBytes,
-    /// The right to store it was withdrawn meanwhile. Nothing was written.
-    Withdrawn,
+    /// Written, by leave of the table of this revision.
+    Written(Kept, u64),
+    /// Nothing was written, for it is held.
+    Held(Kept),
+    /// Nothing was written: it has to be kept apart, and its object is not under `quarantine/` yet.
+    Apart(Apart),
+    /// Nothing was written.
+    Refused(Failure),
 }
 
-/// Looks without writing. The answer `Same` is final, because rows are never removed; the others may be overtaken.
-pub(crate) fn look(db: &Connection, new: &NewInstance) -> Result<Known> {
-    let mut same = db.prepare_cached(
-        "SELECT object FROM instance WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest = ?5",
-    )?;
-    let object = same.query_row(params_from_iter(key(new)), |row| row.get(0)).optional()?;
-    if let Some(object) = object {
-        let cross_tenant = owned_by_another(db, new)?;
-        return Ok(Known::Same(Kept { outcome: Outcome::AlreadyHeld, object, cross_tenant }));
-    }
-    let mut other = db.prepare_cached(
-        "SELECT EXISTS (SELECT 1 FROM instance
-                        WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest <> ?5)
-             OR EXISTS (SELECT 1 FROM claim
-                        WHERE tenant = ?1 AND study = ?2 AND series = ?3 AND instance = ?4 AND digest <> ?5)",
-    )?;
-    let other = other.query_row(params_from_iter(key(new)), |row| row.get(0))?;
-    Ok(if other { Known::Other } else { Known::Nothing })
-}
-
-/// Puts the instance row with everything that belongs to it. Bytes that are already held change nothing, not even the
-/// activity: sending a study again must not open a generation.
+/// Puts the instance row, or the quarantine row, with everything that belongs to it. Bytes that are already held change
+/// nothing, not even the activity: sending a study again must not open a generation.
 pub(super) fn record(db: &Connection, new: &NewInstance) -> Result<Recorded> {
-    let outcome = match look(db, new)? {
-        Known::Same(kept) => return Ok(Recorded::Kept(kept)),
-        Known::Other if new.on_conflict != OnConflict::Revise => return Ok(Recorded::OtherBytes),
-        Known::Other => Outcome::Revised,
-        Known::Nothing => Outcome::Stored,
+    let outcome = match rule(db, new)? {
+        Ruling::Held(kept) => return Ok(Recorded::Held(kept)),
+        Ruling::Refuse(failure) => return Ok(Recorded::Refused(failure)),
+        Ruling::Apart(why) if new.apart.is_none() => return Ok(Recorded::Apart(why)),
+        Ruling::Apart(_) => Outcome::Quarantined,
+        Ruling::Keep(_) if new.apart.is_some() => Outcome::Quarantined,
+        Ruling::Keep(outcome) => outcome,
     };
-    if !(new.still_cleared)() {
-        return Ok(Recorded::Withdrawn);
+    let Some(revision) = (new.still_cleared)() else { return Ok(Recorded::Refused(Failure::NotCleared)) };
+    match new.apart {
+        Some(why) => put_apart(db, new, revision, why)?,
+        None => put(db, new, revision)?,
     }
-    insert(db, "instance", new)?;
-    if new.on_conflict != OnConflict::Revise {
+    let cross_tenant = own(db, new)?;
+    let kept = Kept { outcome, object: new.object.clone(), cross_tenant, apart: new.apart };
+    Ok(Recorded::Written(kept, revision))
+}
+
+/// Whether what was written may still be committed: the table that allowed it is in force, and still does.
+pub(super) fn stands(recorded: &Recorded, new: &NewInstance) -> bool {
+    match recorded {
+        Recorded::Written(_, revision) => (new.still_cleared)() == Some(*revision),
+        Recorded::Held(_) | Recorded::Apart(_) | Recorded::Refused(_) => true,
+    }
+}
+
+fn put(db: &Connection, new: &NewInstance, revision: u64) -> Result<()> {
+    insert(db, "instance", new, revision, &[])?;
+    if new.rules.on_conflict != OnConflict::Revise {
         db.prepare_cached("INSERT INTO claim VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
             .execute(params_from_iter(key(new)))?;
     }
-    touch(db, &new.tenant, &new.name.study, &new.receiver, new.activity)?;
-    let cross_tenant = own(db, new)?;
-    Ok(Recorded::Kept(Kept { outcome, object: new.object.clone(), cross_tenant }))
+    if let Some(patient) = &new.patient {
+        db.prepare_cached("INSERT INTO patient (tenant, study, digest) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+            .execute([new.tenant.as_str(), new.name.study.as_str(), &patient.to_string()])?;
+    }
+    touch(db, &new.tenant, &new.name.study, &new.receiver, new.activity)
 }
 
-/// Puts a quarantine row, or finds it. It is no part of the study: no activity, no manifest.
-pub(super) fn quarantine(db: &Connection, new: &NewInstance) -> Result<Recorded> {
-    if !(new.still_cleared)() {
-        return Ok(Recorded::Withdrawn);
-    }
-    insert(db, "quarantine", new)?;
-    let cross_tenant = own(db, new)?;
-    Ok(Recorded::Kept(Kept { outcome: Outcome::Quarantined, object: new.object.clone(), cross_tenant }))
+/// A quarantine row is no part of the study: no activity, no manifest, no patient.
+fn put_apart(db: &Connection, new: &NewInstance, revision: u64, why: Apart) -> Result<()> {
+    insert(db, "quarantine", new, revision, &[("reason", why.as_str())])
 }
 
 /// Notes an arrival.
@@ -135,7 +125,8 @@ fn millis(span: Duration) -> i64 {
     i64::try_from(span.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn key(new: &NewInstance) -> [String; 5] {
+/// Tenant, study, series, instance and digest: the primary key.
+pub(super) fn key(new: &NewInstance) -> [String; 5] {
     let name = &new.name;
     [
         new.tenant.to_string(),
@@ -146,21 +137,30 @@ fn key(new: &NewInstance) -> [String; 5] {
     ]
 }
 
-/// Put if absent: an instance row is never changed.
-fn insert(db: &Connection, table: &str, new: &NewInstance) -> Result<()> {
-    let columns: Vec<_> = COLUMNS.map(str::to_owned).into_iter().chain(promoted_columns()).collect();
-    let marks = "?, ".repeat(columns.len());
+/// Put if absent: a row is never changed. `more` are columns that the other table has not.
+fn insert(
+    db: &Connection,
+    table: &str,
+    new: &NewInstance,
+    revision: u64,
+    more: &[(&'static str, &'static str)],
+) -> Result<()> {
+    let own = ["metadata_complete", "metadata", "issuer_assigned"];
+    let columns: Vec<_> = COLUMNS.into_iter().map(str::to_owned).chain(promoted_columns()).collect();
+    let columns: Vec<_> =
+        columns.iter().map(String::as_str).chain(own).chain(more.iter().map(|(name, _)| *name)).collect();
     let text = format!(
-        "INSERT INTO {table} ({}, metadata_complete, metadata) VALUES ({marks}?, ?)
-         ON CONFLICT (tenant, study, series, instance, digest) DO NOTHING",
-        columns.join(", ")
+        "INSERT INTO {table} ({}) VALUES (?{}) ON CONFLICT (tenant, study, series, instance, digest) DO NOTHING",
+        columns.join(", "),
+        ", ?".repeat(columns.len() - 1),
     );
-    db.prepare_cached(&text)?.execute(params_from_iter(values(new)))?;
+    let more = more.iter().map(|(_, value)| Value::from((*value).to_owned()));
+    db.prepare_cached(&text)?.execute(params_from_iter(values(new, revision).chain(more)))?;
     Ok(())
 }
 
-/// The values in the order of [`COLUMNS`], the promoted columns, and the metadata.
-fn values(new: &NewInstance) -> impl Iterator<Item = Value> {
+/// The values in the order of [`COLUMNS`], the promoted columns, the metadata, and whether the issuer is the row's.
+fn values(new: &NewInstance, revision: u64) -> impl Iterator<Item = Value> {
     let rest = [
         Value::from(new.name.class.to_string()),
         new.transfer_syntax.to_string().into(),
@@ -169,13 +169,13 @@ fn values(new: &NewInstance) -> impl Iterator<Item = Value> {
         new.sender.to_string().into(),
         new.called.to_string().into(),
         new.calling.to_string().into(),
-        int(new.table_revision).into(),
+        int(revision).into(),
         moment(new.received_at).into(),
     ];
     let promoted =
         Attribute::ALL.into_iter().map(|(attribute, ..)| new.promoted.get(attribute).map(str::to_owned).into());
-    let metadata = [Value::from(new.metadata_complete), new.metadata.reveal().clone().into()];
-    key(new).into_iter().map(Value::from).chain(rest).chain(promoted).chain(metadata)
+    let last = [Value::from(new.metadata_complete), new.metadata.reveal().clone().into(), new.issuer_assigned.into()];
+    key(new).into_iter().map(Value::from).chain(rest).chain(promoted).chain(last)
 }
 
 /// Puts the study's owner if absent, and says whether it is another tenant.
@@ -183,9 +183,4 @@ fn own(db: &Connection, new: &NewInstance) -> Result<bool> {
     db.prepare_cached("INSERT INTO owner (study, tenant) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
         .execute([new.name.study.as_str(), new.tenant.as_str()])?;
     owned_by_another(db, new)
-}
-
-fn owned_by_another(db: &Connection, new: &NewInstance) -> Result<bool> {
-    db.prepare_cached("SELECT EXISTS (SELECT 1 FROM owner WHERE study = ?1 AND tenant <> ?2)")?
-        .query_row([new.name.study.as_str(), new.tenant.as_str()], |row| row.get(0))
 }

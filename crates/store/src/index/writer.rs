@@ -13,18 +13,35 @@ const MAX_BATCH: usize = 100;
 /// Writes that wait before callers do: some batches, so that the writer never runs dry. A row with its metadata takes
 /// about 4 KB, so 1 to 2 MB.
 const QUEUE: usize = 4 * MAX_BATCH;
+/// How often a write is done again because what it depends on changed between the work and the commit, some microseconds
+/// apart: twice in a row does not happen, and a writer that tries for ever would stop everybody.
+const MAX_TRIES: usize = 8;
 
 /// The only one who writes the index: a thread with the connection, reached through a bounded queue.
 #[derive(Clone)]
 pub(crate) struct Writer(mpsc::Sender<Job>);
 
-/// One write, asked twice: to do its work in a transaction (perhaps again, when a neighbour spoilt the batch), and to
-/// answer its caller once the transaction is durable or lost.
-type Job = Box<dyn FnMut(Step<'_>) -> rusqlite::Result<()> + Send>;
+/// One write: does its work in a transaction (perhaps again, when a neighbour spoilt the batch), says right before the commit
+/// whether that still stands, and answers its caller once the transaction is durable or lost.
+type Job = Box<dyn FnMut(Step<'_>) -> Result<(), Lost> + Send>;
 
 enum Step<'a> {
     Apply(&'a Connection),
-    Answer(rusqlite::Result<()>),
+    Confirm,
+    Answer(Result<(), Lost>),
+}
+
+/// Why a transaction was rolled back.
+enum Lost {
+    Sqlite(rusqlite::Error),
+    /// What was written no longer stands: it has to be done again.
+    Overtaken,
+}
+
+impl From<rusqlite::Error> for Lost {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
 }
 
 impl Writer {
@@ -42,12 +59,25 @@ impl Writer {
         doing: &'static str,
         work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.write_if(doing, work, |_| true).await
+    }
+
+    /// As [`Writer::write`], but commits a result only if it `stands`, which is asked when all work of the transaction is
+    /// done and nothing but the commit is left. One that does not is rolled back and done again.
+    pub(super) async fn write_if<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl Fn(&Connection) -> rusqlite::Result<T> + Send + 'static,
+        stands: impl Fn(&T) -> bool + Send + 'static,
+    ) -> Result<T, Failure> {
         let (reply, answer) = oneshot::channel();
         let mut reply = Some(reply);
         let mut result = None;
         let job: Job = Box::new(move |step| {
             match step {
                 Step::Apply(db) => result = Some(work(db)?),
+                Step::Confirm if result.as_ref().is_some_and(&stands) => {}
+                Step::Confirm => return Err(Lost::Overtaken),
                 Step::Answer(outcome) => {
                     let outcome = outcome.map(|()| result.take().expect("a committed write was applied"));
                     // A caller that went away does not take back what is durable.
@@ -58,7 +88,16 @@ impl Writer {
         });
         let gone = || Failure::away(doing)("the index writer has stopped");
         self.0.send(job).await.map_err(|_| gone())?;
-        answer.await.map_err(|_| gone())?.map_err(Failure::away(doing))
+        answer.await.map_err(|_| gone())?.map_err(|lost| match lost {
+            Lost::Sqlite(error) => Failure::away(doing)(error),
+            Lost::Overtaken => Failure::away(doing)("what it depends on changed at every try"),
+        })
+    }
+
+    /// Writes that have been asked for and not begun.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        QUEUE - self.0.capacity()
     }
 }
 
@@ -72,29 +111,45 @@ fn run(mut connection: Connection, mut queue: mpsc::Receiver<Job>) {
         {
             batch.push(next);
         }
-        // One bad write must not fail its neighbours: a batch that fails is rolled back and each tried alone.
+        // One bad write must not fail its neighbours: a batch that fails is rolled back and each tried alone, with all that
+        // it asks.
         if batch.len() > 1 && commit(&mut connection, &mut batch).is_ok() {
             batch.into_iter().for_each(|job| answer(job, Ok(())));
             continue;
         }
         for mut job in batch {
-            let outcome = commit(&mut connection, slice::from_mut(&mut job));
+            let outcome = commit_alone(&mut connection, &mut job);
             answer(job, outcome);
         }
     }
 }
 
-fn commit(connection: &mut Connection, jobs: &mut [Job]) -> rusqlite::Result<()> {
-    // Dropped without a commit, the transaction rolls back.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    for job in jobs {
-        job(Step::Apply(&transaction))?;
+fn commit_alone(connection: &mut Connection, job: &mut Job) -> Result<(), Lost> {
+    for _ in 1..MAX_TRIES {
+        match commit(connection, slice::from_mut(job)) {
+            Err(Lost::Overtaken) => {}
+            done => return done,
+        }
     }
-    transaction.commit()
+    commit(connection, slice::from_mut(job))
 }
 
-fn answer(mut job: Job, outcome: rusqlite::Result<()>) {
-    job(Step::Answer(outcome)).expect("an answer touches no database");
+fn commit(connection: &mut Connection, jobs: &mut [Job]) -> Result<(), Lost> {
+    // Dropped without a commit, the transaction rolls back.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    for job in &mut *jobs {
+        job(Step::Apply(&transaction))?;
+    }
+    // The first of a batch has seen the work of all others go by: so all are asked when nothing but the commit is left.
+    for job in jobs {
+        job(Step::Confirm)?;
+    }
+    Ok(transaction.commit()?)
+}
+
+fn answer(mut job: Job, outcome: Result<(), Lost>) {
+    // Only the other steps fail.
+    let _ = job(Step::Answer(outcome));
 }
 
 #[cfg(test)]

@@ -53,6 +53,11 @@ enum Body {
 }
 
 impl Whole {
+    /// Writes and syncs what is still in memory, under a temporary name. Blocks. What follows is quick.
+    pub(crate) fn write_down(&mut self) -> io::Result<()> {
+        self.on_disk().map(drop)
+    }
+
     /// The synced file under its temporary name, which is made now if there is none yet. Blocks.
     pub(super) fn on_disk(&mut self) -> io::Result<&mut Temporary> {
         if let Body::Memory { header, bytes } = &self.body {

@@ -182,8 +182,8 @@ async fn what_is_not_our_index_does_not_open() {
         ),
         (
             "of a newer release",
-            |path| run(path, "PRAGMA application_id = 1347375700; PRAGMA user_version = 2; CREATE TABLE t (n)"),
-            |error| matches!(error, OpenError::IndexNewer { found: 2, known: 1, .. }),
+            |path| run(path, "PRAGMA application_id = 1347375700; PRAGMA user_version = 3; CREATE TABLE t (n)"),
+            |error| matches!(error, OpenError::IndexNewer { found: 3, known: 2, .. }),
         ),
         (
             "a directory",
