@@ -33,7 +33,7 @@ pub use explain::{Finding, Outcome, explain};
 pub use grant::Grant;
 pub use instance::{AuthorisedInstance, Cleared, Contradiction, Permit};
 pub use rejection::{Rejection, RejectionCode};
-pub use row::{DenyRow, MinTls, Row, Standing, Subject};
+pub use row::{Cidr, DenyRow, MinTls, Row, Standing, Subject};
 pub use svid::{Purpose, Svid, verify};
 pub use table::{Table, TableError};
 pub use tls::{Call, Handshake, Trust, VerifiedPeer};

@@ -99,6 +99,12 @@ struct Facts {
     tls_suite: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_peer: Option<SocketAddr>,
+    /// The caller's own address, as the load balancer claims it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SocketAddr>,
+    /// The VPC endpoint, as the load balancer claims it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpce: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     called_ae: Option<AeTitle>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -182,10 +188,12 @@ impl Verdict {
         self
     }
 
-    /// Adds where the connection came from.
+    /// Adds where the connection came from: by its socket, and by what a load balancer claims.
     #[must_use]
-    pub fn socket(mut self, address: SocketAddr) -> Self {
-        self.facts.socket_peer = Some(address);
+    pub fn origin(mut self, origin: &Origin) -> Self {
+        self.facts.socket_peer = Some(origin.socket);
+        self.facts.source = origin.source;
+        self.facts.vpce.clone_from(&origin.vpce);
         self
     }
 
@@ -200,7 +208,7 @@ impl Verdict {
         self.facts.not_after = Some(svid.not_after());
         self.facts.tls_version = Some(peer.tls_version());
         self.facts.tls_suite = Some(peer.cipher_suite());
-        self.socket(origin.socket)
+        self.origin(origin)
     }
 
     /// Adds the titles that the caller typed.
