@@ -20,6 +20,7 @@ mod p5_bit_for_bit;
 mod p6_memory_bounded;
 mod p7_stable_once;
 mod p8_no_patient_data;
+mod proxy;
 mod strangers;
 mod tls;
 mod verbs;

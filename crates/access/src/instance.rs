@@ -85,6 +85,12 @@ impl Table {
 }
 
 impl Permit {
+    /// Today's version of the row that allows it.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
     /// What the command said.
     #[must_use]
     pub fn claim(&self) -> &InstanceClaim {
@@ -140,6 +146,12 @@ impl AuthorisedInstance {
     #[must_use]
     pub fn transfer_syntax(&self) -> &Uid<TransferSyntax> {
         &self.transfer_syntax
+    }
+
+    /// What the data set says that a row may ask about.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
     }
 
     /// The association it came on.

@@ -54,7 +54,7 @@ pub use instance::{AuthorisedInstance, Cleared, Contradiction, Permit};
 pub use question::{Answer, Question, RowFinding, RowOutcome};
 pub use quota::{Limits, Rate};
 pub use rejection::{Rejection, RejectionCode};
-pub use row::{DenyRow, Effect, MinTls, Operation, Row, Standing, Subject};
+pub use row::{Cidr, DenyRow, Effect, MinTls, Operation, Row, Standing, Subject};
 pub use signature::{SignatureError, verify_table_signature};
 pub use svid::{Purpose, Svid, verify};
 pub use table::{Table, TableError};

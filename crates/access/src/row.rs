@@ -305,14 +305,15 @@ impl<T: Ord> Choice<T> {
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
+pub struct Cidr {
     address: IpAddr,
     bits: u32,
 }
 
 impl Cidr {
     /// Parses `192.0.2.0/24` or `2001:db8::/32`; bits beyond the prefix must be zero, as a slip of the pen is likely then.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
         let plain = !bits.is_empty() && bits.bytes().all(|digit| digit.is_ascii_digit());
         let network = Self { address: address.parse().ok()?, bits: bits.parse().ok().filter(|_| plain)? };
@@ -321,7 +322,9 @@ impl Cidr {
         (network.bits <= width && host_bits == 0).then_some(network)
     }
 
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    /// Whether this address is one of the network's.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         // An IPv4 peer on a dual-stack socket comes as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && wide(address) & self.mask() == wide(self.address)
@@ -330,6 +333,12 @@ impl Cidr {
     /// The counted bits, at the top.
     fn mask(&self) -> u128 {
         u128::MAX.checked_shl(128_u32.saturating_sub(self.bits)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
     }
 }
 

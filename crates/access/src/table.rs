@@ -221,6 +221,12 @@ impl Table {
         self.tenants.keys()
     }
 
+    /// The rows that speak for this identity, in the order in which they are asked.
+    #[must_use]
+    pub fn rows_of(&self, id: &SpiffeId) -> Vec<Arc<Row>> {
+        self.candidates(id).into_iter().cloned().collect()
+    }
+
     /// The rows that speak for this identity: those that name it exactly; if there is none, those with the longest prefix
     /// that covers it. So suspending an exact row is not undone by a prefix.
     pub(crate) fn candidates(&self, id: &SpiffeId) -> Vec<&Arc<Row>> {

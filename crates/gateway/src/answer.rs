@@ -83,6 +83,11 @@ pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
         Refusal::Store(Failure::Conflict) => {
             plain(status::DUPLICATE_INSTANCE, "other bytes are held under this SOP Instance UID")
         }
+        Refusal::Store(Failure::AlreadyHeld) => plain(status::DUPLICATE_INSTANCE, "this instance is already held"),
+        Refusal::Store(Failure::ForeignStudy) => plain(status::NOT_AUTHORISED, "not authorised for this study"),
+        Refusal::Store(Failure::PatientConflict) => {
+            plain(status::NOT_AUTHORISED, "the study is held with another Patient ID")
+        }
         Refusal::Store(_) => plain(status::OUT_OF_RESOURCES, "the archive is not available, send again later"),
         Refusal::Unaudited => plain(status::OUT_OF_RESOURCES, "the archive is not available, send again later"),
         Refusal::Draining => plain(status::OUT_OF_RESOURCES, "the receiver is shutting down, send again"),
@@ -114,6 +119,9 @@ impl Refusal {
             Self::NotUnderstood(_) => "cannot_understand",
             Self::Malformed(_) => "malformed_request",
             Self::Store(Failure::Conflict) => "duplicate_instance",
+            Self::Store(Failure::AlreadyHeld) => "already_held",
+            Self::Store(Failure::ForeignStudy) => DenialCode::StudyBinding.as_str(),
+            Self::Store(Failure::PatientConflict) => DenialCode::PatientConflict.as_str(),
             Self::Store(_) => "store_failed",
             Self::Unaudited => "audit_unavailable",
             Self::Draining => "shutdown",

@@ -2,13 +2,17 @@
 //!
 //! Every key may be overridden from the environment as `PORTCULLIS__SECTION__KEY`. Paths are relative to the file.
 
+mod proxy;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::Cidr;
 use model::TrustDomain;
 use serde::Deserialize;
 
+pub use self::proxy::ProxyProtocol;
 use crate::suspend::Measure;
 
 /// The whole file.
@@ -67,9 +71,17 @@ pub struct Receiver {
     pub max_handshakes: usize,
     /// Associations at a time; one more gets A-ASSOCIATE-RJ 2/3/2. Each costs up to about 1 MiB while an instance streams.
     pub max_associations: usize,
-    /// The TLS handshake must be complete by then.
+    /// The TLS handshake must be complete by then, and the PROXY header before it.
     #[serde(with = "model::span")]
     pub handshake_timeout: Duration,
+    /// `off` or `required`: whether each connection begins with a PROXY v2 header. It is never guessed (P-1).
+    pub proxy_protocol: ProxyProtocol,
+    /// With `required`: the load balancer's subnets. Nobody else may connect (P-10).
+    #[serde(deserialize_with = "proxy::networks")]
+    pub proxy_networks: Vec<Cidr>,
+    /// With `required`: the header must be complete by then.
+    #[serde(with = "model::span")]
+    pub proxy_timeout: Duration,
     /// After SIGTERM, instances in flight have this long. Below the 120 s after which Fargate kills.
     #[serde(with = "model::span")]
     pub drain: Duration,
@@ -85,6 +97,9 @@ impl Default for Receiver {
             max_handshakes: 128,
             max_associations: 256,
             handshake_timeout: Duration::from_secs(10),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_networks: Vec::new(),
+            proxy_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(105),
         }
     }
@@ -342,12 +357,12 @@ impl Config {
     fn resolve(&mut self, base: &Path) {
         let trusted = self.trust.iter_mut();
         let bundles = trusted.flat_map(|trusted| std::iter::once(&mut trusted.bundle).chain(&mut trusted.crls));
-        let Access { shadow, verify_key, deny_list, .. } = &mut self.access;
+        let Access { table, shadow, verify_key, deny_list, .. } = &mut self.access;
         let optional = [shadow, verify_key, deny_list].into_iter().flatten();
         let others = [
             &mut self.identity.chain,
             &mut self.identity.key,
-            &mut self.access.table,
+            table,
             &mut self.archive.dir,
             &mut self.stabiliser.events,
             &mut self.audit.file,
@@ -452,6 +467,7 @@ impl Config {
                     .to_owned(),
             );
         }
+        proxy::check(&self.receiver)?;
         if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.dicom.max_pdu_length) {
             return Err(format!("dicom.max_pdu_length must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH}"));
         }
@@ -459,6 +475,7 @@ impl Config {
             ("access.poll", self.access.poll),
             ("access.max_staleness", self.access.max_staleness),
             ("receiver.handshake_timeout", self.receiver.handshake_timeout),
+            ("receiver.proxy_timeout", self.receiver.proxy_timeout),
             ("dicom.artim", self.dicom.artim),
             ("dicom.idle", self.dicom.idle),
             ("dicom.stall", self.dicom.stall),
@@ -517,7 +534,7 @@ fn overridden(mut document: toml::Table, overrides: &[(String, String)], typed: 
 mod tests {
     use super::*;
 
-    const MINIMAL: &str = r#"
+    pub(super) const MINIMAL: &str = r#"
         [identity]
         chain = "r.pem"
         key = "r.key"
@@ -532,7 +549,7 @@ mod tests {
         file = "audit.jsonl"
     "#;
 
-    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    pub(super) fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         Config::parse(text, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 

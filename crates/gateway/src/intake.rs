@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::{AuthorisedInstance, Denial, Permit, Trust};
+use access::{AuthorisedInstance, Permit, Trust};
 use dimse::Implementation;
 use dimse::dataset::{Limits, Scan};
 use dimse::part10::{self, FileMeta};
@@ -38,8 +38,8 @@ pub(crate) struct Begun {
 pub(crate) struct Arrival {
     pub(crate) name: Option<InstanceName>,
     pub(crate) outcome: Result<Receipt, Refusal>,
-    /// What would have been denied, were the row not in observe mode.
-    pub(crate) observed: Vec<Denial>,
+    /// What it was allowed as, if it was.
+    pub(crate) instance: Option<Arc<AuthorisedInstance>>,
 }
 
 impl Intake {
@@ -126,10 +126,10 @@ impl Intake {
             },
         };
         match whole {
-            Err(why) => Arrival { name, outcome: Err(why), observed: Vec::new() },
+            Err(why) => Arrival { name, outcome: Err(why), instance: None },
             Ok((begun, metadata)) => {
-                let observed = begun.instance.observed().to_vec();
-                Arrival { name, outcome: begun.commit(house, metadata, vouched).await, observed }
+                let instance = Some(begun.instance.clone());
+                Arrival { name, outcome: begun.commit(house, metadata, vouched).await, instance }
             }
         }
     }

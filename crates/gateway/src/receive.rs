@@ -13,10 +13,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use transport::{Incoming, Listener, RefusedBecause};
+use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
-use crate::config::{Config, Profile};
+use crate::config::{Config, Profile, ProxyProtocol, Receiver as Door};
 use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
@@ -93,12 +93,24 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
         format!("archive    {}{archive}", config.archive.dir.display()),
         format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
+        format!("proxy      {}", proxy_mode(&config.receiver)),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
     lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
     lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
+}
+
+fn proxy_mode(door: &Door) -> String {
+    match load_balancer(door) {
+        None => "off (a PROXY header is refused)".to_owned(),
+        Some(LoadBalancer { networks, timeout }) => {
+            let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+            let timeout = model::span::format(timeout);
+            format!("v2 required, within {timeout}, only from {}", networks.join(", "))
+        }
+    }
 }
 
 impl Receiver {
@@ -116,6 +128,10 @@ impl Receiver {
         let listener = Listener::bind(listen, config.receiver.max_connections, config.receiver.max_handshakes)
             .await
             .with_context(|| format!("cannot listen on {listen}; is another receiver running?"))?;
+        let listener = match load_balancer(&config.receiver) {
+            Some(balancer) => listener.behind(balancer),
+            None => listener,
+        };
         let admin = TcpListener::bind(config.receiver.admin)
             .await
             .with_context(|| format!("cannot listen on {} (admin); choose another --admin", config.receiver.admin))?;
@@ -197,6 +213,12 @@ impl Receiver {
     }
 }
 
+/// Who must be in front of the DICOM port, if anybody.
+fn load_balancer(door: &Door) -> Option<LoadBalancer> {
+    let (networks, timeout) = (door.proxy_networks.clone(), door.proxy_timeout);
+    (door.proxy_protocol == ProxyProtocol::Required).then_some(LoadBalancer { networks, timeout })
+}
+
 /// Loops that were told to end have this long.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -256,17 +278,23 @@ async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
     let limit = house.config.receiver.handshake_timeout;
     match incoming.handshake(&guest.vouched, limit, clock::now()).await {
         Ok(connection) => session::attend(house, connection, guest).await,
-        Err(refused) => {
-            let (address, because) = (refused.address, &refused.because);
-            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);
-            tracing::warn!(peer = %address, reason = because.code(), "connection refused: {because}");
-            let verdict = match because {
-                RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
-                other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
-            };
-            house.audit.record(verdict.socket(address)).await;
-        }
+        Err(refused) => turned_away(&house, refused).await,
     }
+}
+
+async fn turned_away(house: &House, Refused { origin, because }: Refused) {
+    if let RefusedBecause::HealthCheck = because {
+        metrics::counter!(telemetry::HEALTH_PROBES).increment(1);
+        return tracing::debug!(peer = %origin.socket, "{because}");
+    }
+    let (source, vpce) = (origin.source.map(tracing::field::display), origin.vpce.as_deref());
+    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);
+    tracing::warn!(peer = %origin.socket, source, vpce, reason = because.code(), "connection refused: {because}");
+    let verdict = match &because {
+        RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
+        other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
+    };
+    house.audit.record(verdict.origin(&origin)).await;
 }
 
 /// Instances in flight may finish until the drain time is up; then associations end where they are.

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use access::{BundleSource, DenyList, Identity, Revocation, Rules, Strictness, Table, Trust, TrustBundles};
+use access::{DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
 use model::{Digest, Hasher};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -305,7 +305,19 @@ impl TrustFiles {
         };
         let rules =
             Rules { max_svid_lifetime: config.identity.max_svid_lifetime, strictness, ..access::Rules::default() };
-        todo!()
+        let domains = || config.trust.iter().map(|trusted| trusted.domain.clone());
+        let crls = domains()
+            .zip(&self.crls)
+            .flat_map(|(domain, files)| files.iter().map(move |file| (domain.clone(), file.as_slice())));
+        let mut bundles = TrustBundles::new(domains().zip(self.bundles.iter().map(Vec::as_slice)))
+            .and_then(|bundles| bundles.with_crls(crls))
+            .map_err(|error| format!("[[trust]]: {error}"))?;
+        if let (Some(text), Some(path)) = (&self.deny_list, &config.access.deny_list) {
+            let blame = |problem: String| format!("{}: {problem}", path.display());
+            let text = std::str::from_utf8(text).map_err(|error| blame(error.to_string()))?;
+            bundles = bundles.with_deny_list(DenyList::parse(text).map_err(|error| blame(error.to_string()))?);
+        }
+        Trust::new(identity, bundles, rules).map_err(|error| error.to_string())
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
 use transport::{Connection, DialError, dial};
 
-use crate::house::now;
+use crate::clock::now;
 
 /// Where to send, as whom, and how hard to try.
 pub struct Sender {

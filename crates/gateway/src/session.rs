@@ -103,6 +103,7 @@ async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, En
         Ok(grant) => Arc::new(grant),
         Err((denial, table)) => {
             house.count_denial(line.peer(), &denial).await;
+            observe::refused_association(house, line, request.proposal()).await;
             let answer = answer::reject(&denial, house.config.profile);
             return reject(line, request, answer, denied(&denial, &table)).await;
         }
@@ -248,7 +249,6 @@ impl Session {
         let permit = house.live.permit(&self.grant, request.claim().clone(), &mut line.tenure.vouched, moment)?;
         let ticket = house.quotas.begin(&house.live.table(), permit.row(), self.grant.peer().id(), moment);
         let ticket = ticket.map_err(Refusal::Denied)?;
-        observe::permit(house, line, &permit).await;
         Ok(Intake::new(house, permit, ticket))
     }
 
@@ -279,8 +279,7 @@ impl Session {
 
     /// Step 15: Success takes the receipt; anything else is a refusal.
     async fn answer(&mut self, line: &mut Line, request: StoreRequest, arrival: Arrival) -> Result<(), End> {
-        let Arrival { name, mut outcome, observed } = arrival;
-        observe::denials(line, Subject::Instance, &self.grant, &observed).await;
+        let Arrival { name, mut outcome, instance } = arrival;
         let verdict = match &outcome {
             Ok(receipt) => stored(receipt),
             Err(refusal) => self.refused(refusal).await,
@@ -293,6 +292,9 @@ impl Session {
             }
         } else {
             line.record(verdict).await;
+        }
+        if let (Some(instance), Ok(receipt)) = (instance, &outcome) {
+            observe::instance(&self.house, line, &instance, receipt.size()).await;
         }
         let answer = match outcome {
             Ok(receipt) => {

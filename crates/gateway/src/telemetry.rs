@@ -13,6 +13,8 @@ use tracing_subscriber::prelude::*;
 pub const CONNECTIONS: &str = "portcullis_connections_total";
 /// Connections that ended before an association, by `reason`.
 pub const CONNECTIONS_REFUSED: &str = "portcullis_connections_refused_total";
+/// Connections by which a load balancer looked whether somebody is there.
+pub const HEALTH_PROBES: &str = "portcullis_health_probes_total";
 /// Associations open now.
 pub const ASSOCIATIONS_OPEN: &str = "portcullis_associations_open";
 /// Associations accepted.
@@ -106,6 +108,7 @@ pub fn begin_metrics() -> anyhow::Result<PrometheusHandle> {
     let handle = builder.install_recorder()?;
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_counter!(CONNECTIONS_REFUSED, "Connections that ended before an association, by reason");
+    describe_counter!(HEALTH_PROBES, "Connections by which a load balancer looked whether somebody is there");
     describe_gauge!(ASSOCIATIONS_OPEN, "Associations open now");
     describe_counter!(ASSOCIATIONS, "Associations accepted");
     describe_counter!(ASSOCIATIONS_ENDED, "Associations ended, by reason");

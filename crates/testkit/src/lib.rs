@@ -9,6 +9,7 @@ pub mod house;
 pub mod memory;
 pub mod peer;
 pub mod pki;
+pub mod relay;
 
 /// Synthetic instances.
 pub use gateway::sample as samples;
