@@ -265,7 +265,8 @@ fn a_beginning_that_breaks_a_rule_is_closed_without_a_word() {
         }
         let before = refusals(&house).len();
         let mut socket = plain(house.addr()).expect("the receiver listens");
-        socket.write_all(&bytes).and_then(|()| socket.shutdown(Shutdown::Write)).expect("it is open");
+        // A receiver that has closed already has said all it wanted.
+        let _ = socket.write_all(&bytes).and_then(|()| socket.shutdown(Shutdown::Write));
         let mut answer = Vec::new();
         let _ = socket.read_to_end(&mut answer);
         assert_eq!(answer, Vec::<u8>::new(), "{name}");

@@ -126,13 +126,14 @@ mod tests {
 
     #[tokio::test]
     async fn only_tls_may_follow_a_header() {
-        let cases: [(&str, &[u8], Result<(), ProxyRefusal>); 8] = [
+        let cases: [(&str, &[u8], Result<(), ProxyRefusal>); 9] = [
             ("a TLS record", b"\x16\x03\x01\x02\0", Ok(())),
             ("the first byte of one", b"\x16", Ok(())),
             ("a header of the caller's own", TCP4, Err(ProxyRefusal::Duplicate)),
             ("a signature", &LOCAL[..12], Err(ProxyRefusal::Duplicate)),
             ("a header of version 1", b"PROXY TCP4 1.2.3.4", Err(ProxyRefusal::Duplicate)),
             ("half a signature", b"\r\n\r\n\0\r", Err(ProxyRefusal::NotTls(FirstBytes::Unknown))),
+            ("a line end and then TLS", b"\r\x16\x03\x01", Err(ProxyRefusal::NotTls(FirstBytes::Unknown))),
             ("line ends", b"\r\n\r\n\r\n\r\n", Err(ProxyRefusal::NotTls(FirstBytes::Unknown))),
             ("nothing", b"", Err(ProxyRefusal::NotTls(FirstBytes::Silence))),
         ];

@@ -159,6 +159,7 @@ fn a_header_that_breaks_a_rule_is_refused_by_that_rule() {
         ("no digits", endpoint("vpce-"), Vpce),
         ("7 digits", endpoint("vpce-0123456"), Vpce),
         ("18 digits", endpoint("vpce-0123456789abcdef01"), Vpce),
+        ("no hex digit", endpoint("vpce-08d2bf1g"), Vpce),
         ("upper case", endpoint("vpce-08D2BF15"), Vpce),
         ("an endpoint service", endpoint("vpce-svc-08d2bf15"), Vpce),
         ("a line end", endpoint("vpce-08d2bf15\n"), Vpce),
@@ -176,10 +177,17 @@ fn crc32c(header: &[u8]) -> [u8; 4] {
     for byte in header {
         sum ^= u32::from(*byte);
         for _ in 0..8 {
-            sum = if sum % 2 == 1 { sum / 2 ^ 0x82F6_3B78 } else { sum / 2 };
+            sum = if sum % 2 == 1 { (sum / 2) ^ 0x82F6_3B78 } else { sum / 2 };
         }
     }
     (!sum).to_be_bytes()
+}
+
+#[test]
+fn what_is_missing_of_a_header_is_told_exactly() {
+    for (heard, missing) in [(0, 16), (1, 15), (15, 1), (16, 84), (99, 1)] {
+        assert_eq!(parse(&AWS[..heard]), Ok(Progress::Need(missing)), "{heard} bytes heard");
+    }
 }
 
 #[test]
