@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use rcgen::{PKCS_ED25519, PKCS_RSA_SHA256};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
@@ -46,7 +47,7 @@ fn keys_for_x509_svids_are_roots_and_all_others_are_ignored() {
     let ignored = |from: &str, to: &str| key(&other, "").replace(from, to);
     let two = good.replace("\"]", &format!("\", \"{}\"]", x5c(&other)));
     let cases = [
-        ("one", set(&[good.clone()]), [true, false]),
+        ("one", set(std::slice::from_ref(&good)), [true, false]),
         ("two", set(&[good.clone(), key(&other, "")]), [true, true]),
         (
             "with its numbers",
@@ -70,6 +71,29 @@ fn keys_for_x509_svids_are_roots_and_all_others_are_ignored() {
         };
         assert_eq!([accepts(&leaf), accepts(&stranger)], expected, "{name}");
         assert_eq!(bundles.sequence(&domain()), Some(7), "{name}");
+    }
+}
+
+#[test]
+fn the_numbers_of_every_kind_of_key_are_compared() {
+    let (rsa, ed) = (Ca::root_of(&PKCS_RSA_SHA256), Ca::root_of(&PKCS_ED25519));
+    let after = |ca: &Ca, mark: &[u8], count: usize| {
+        let der = der(ca);
+        let at = der.windows(mark.len()).position(|bytes| bytes == mark).expect("there") + mark.len();
+        URL_SAFE_NO_PAD.encode(&der[at..at + count])
+    };
+    let n = after(&rsa, &[0x02, 0x82, 0x01, 0x01, 0x00], 256);
+    let x = after(&ed, &[0x03, 0x21, 0x00], 32);
+    let member = |name: &str, value: &str| format!(", \"{name}\": \"{value}\"");
+    for (name, ca, kty, more, good) in [
+        ("RSA", &rsa, "RSA", member("n", &n) + &member("e", "AQAB"), true),
+        ("RSA, another modulus", &rsa, "RSA", member("n", &x), false),
+        ("RSA, another exponent", &rsa, "RSA", member("n", &n) + &member("e", "Aw"), false),
+        ("Ed25519", &ed, "OKP", member("x", &x), true),
+        ("Ed25519, another", &ed, "OKP", member("x", "AQAB"), false),
+    ] {
+        let key = key(ca, &more).replace("\"EC\"", &format!("\"{kty}\""));
+        assert_eq!(load(&set(&[key])).is_ok(), good, "{name}");
     }
 }
 

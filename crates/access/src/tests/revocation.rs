@@ -246,11 +246,12 @@ fn a_live_connection_is_trusted_as_of_its_beginning_and_unrevoked_as_of_now() {
     let strict = Trust::new(own.identity(), bundles(), rules(Strictness::Strict)).expect("usable");
     let peer = greet(&strict, &caller);
     let (later, end) = (now().plus(seconds(601)), peer.svid().not_after());
+    let unasked = Trust::new(own.identity(), root.bundle(), rules(Strictness::Strict)).expect("usable");
     for (name, trust, at, expected) in [
         ("in time", &strict, now(), None),
         ("the list is over", &strict, later, Some(RevocationUnknown)),
         ("by the compatible rules", &own.trust(bundles()), later, None),
-        ("revocation is not configured", &own.trust(root.bundle()), later, None),
+        ("revocation is not configured", &unasked, later, None),
         ("the SVID is over", &own.trust(bundles()), end.plus(seconds(1)), Some(Expired)),
     ] {
         assert_eq!(code(trust.revocation_current(&peer, at)), expected, "{name}");
@@ -261,6 +262,18 @@ fn a_live_connection_is_trusted_as_of_its_beginning_and_unrevoked_as_of_now() {
     let other = Ca::root();
     let silent = Trust::new(own.identity(), with(&root, &[other.crl(&[])]), rules(Strictness::Strict)).expect("usable");
     assert_eq!(code(silent.revocation_current(&peer, now())), Some(RevocationUnknown), "a list, but not of its issuer");
+}
+
+#[test]
+fn every_issuer_on_the_path_needs_a_list_that_is_not_over() {
+    let root = Ca::root();
+    let issuing = root.intermediate(|_| ());
+    let lists = [root.crl_with(&[], (-60, 600), |_| ()), issuing.crl(&[])];
+    let peer = greet(&root.leaf(GATEWAY).trust(root.bundle()), &issuing.leaf(CT1));
+    let strict = Trust::new(root.leaf(GATEWAY).identity(), with(&root, &lists), rules(Strictness::Strict));
+    let strict = strict.expect("usable");
+    assert_eq!(code(strict.revocation_current(&peer, now())), None);
+    assert_eq!(code(strict.revocation_current(&peer, now().plus(seconds(601)))), Some(RevocationUnknown), "the root's");
 }
 
 #[test]

@@ -207,6 +207,19 @@ fn what_is_not_one_strict_certificate_is_refused() {
     }
 }
 
+/// The parser that reads the names does not mind; the one that checks the signature does, and both must agree.
+#[test]
+fn a_certificate_that_names_two_signature_algorithms_is_malformed() {
+    const ECDSA_SHA256: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+    let ca = Ca::root();
+    let mut leaf = ca.leaf(CT1);
+    let outer = leaf.chain[0].windows(8).rposition(|bytes| bytes == ECDSA_SHA256).expect("there");
+    leaf.chain[0][outer + 7] = 0x03;
+    let findings = explain(&leaf.chain(), None, &strict(), now(), Purpose::Client);
+    let broken = findings.iter().find(|finding| finding.rule == "V-3").map(|finding| &finding.outcome);
+    assert!(matches!(broken, Some(Outcome::Broken(_))), "{broken:?}");
+}
+
 #[test]
 fn only_the_bundle_of_the_claimed_trust_domain_counts() {
     let named = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "Same Name");
