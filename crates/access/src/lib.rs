@@ -46,7 +46,7 @@ pub use caller::Caller;
 pub use content::Content;
 pub use decide::Origin;
 pub use denial::{Denial, DenialCode};
-pub use denylist::{DenyList, DenyListError};
+pub use denylist::{DenyList, DenyListError, DenyNote};
 pub use explain::{Finding, Outcome, explain};
 pub use grant::Grant;
 pub use identity::Identity;

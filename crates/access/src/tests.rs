@@ -1,7 +1,10 @@
 mod decisions;
+mod deny_list;
 mod handshakes;
 mod instances;
+mod jwks;
 mod precedence;
+mod revocation;
 mod table_text;
 mod trust_material;
 mod v_rules;
