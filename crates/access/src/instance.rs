@@ -136,6 +136,12 @@ impl AuthorisedInstance {
         &self.row.tenant
     }
 
+    /// What its data set says, as far as rows ask.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// How its data set is written.
     #[must_use]
     pub fn transfer_syntax(&self) -> &Uid<TransferSyntax> {

@@ -1,7 +1,12 @@
 mod decisions;
 mod handshakes;
+mod identities;
 mod instances;
+mod lints;
+mod observe;
 mod precedence;
+mod properties;
+mod questions;
 mod table_text;
 mod trust_material;
 mod v_rules;

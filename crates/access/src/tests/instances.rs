@@ -11,7 +11,7 @@ use crate::{AuthorisedInstance, Contradiction, Denial, DenialCode, Grant, Permit
 
 const INSTANCE: &str = "1.2.3.4";
 
-fn claim(class: &str, syntax: &str) -> InstanceClaim {
+pub(super) fn claim(class: &str, syntax: &str) -> InstanceClaim {
     InstanceClaim {
         class: Uid::parse(class).expect("valid"),
         instance: Uid::parse(INSTANCE).expect("valid"),
@@ -19,7 +19,7 @@ fn claim(class: &str, syntax: &str) -> InstanceClaim {
     }
 }
 
-fn head(class: &str, instance: &str, modality: Option<&str>) -> InstanceHead {
+pub(super) fn head(class: &str, instance: &str, modality: Option<&str>) -> InstanceHead {
     let name = InstanceName {
         study: Uid::parse("1.2.3").expect("valid"),
         series: Uid::parse("1.2.3.1").expect("valid"),
