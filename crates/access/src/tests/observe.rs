@@ -116,6 +116,20 @@ fn a_row_that_fits_is_chosen_before_one_that_only_observes() {
 }
 
 #[test]
+fn of_rows_that_only_observe_the_one_with_the_fewest_objections_is_chosen_then_the_first_by_name() {
+    let row = |id: &str, called: &str, calling: &str| {
+        let row = observing("").replace("\"ct1\"\n", &format!("\"{id}\"\n"));
+        row.replace("ARCHIVE", called).replace("HOSPA_FWD", calling)
+    };
+    let (a, b) = (row("a", "ONE", "X"), row("b", "TWO", "X"));
+    let c = row("c", "THREE", "HOSPA_FWD");
+    for (rows, expected) in [([&a, &b], "a"), ([&b, &a], "a"), ([&a, &c], "c"), ([&c, &a], "c")] {
+        let answer = table(&rows.map(String::as_str).concat()).answer(&question(), now());
+        assert_eq!(answer.verdict.expect("observed").id(), expected);
+    }
+}
+
+#[test]
 fn an_observed_row_prefers_what_it_lists() {
     let table = table(&observing("").replace("[\"*\"]", &format!("[\"{EXPLICIT}\"]")));
     let chosen = |syntaxes: &[&str]| {

@@ -100,6 +100,8 @@ fn allow_row() -> impl Strategy<Value = RowText> {
         "",
         "",
         "mode = \"observe\"\n",
+        "mode = \"observe\"\n",
+        "mode = \"observe\"\n",
         "min_tls = \"1.3\"\n",
         "max_svid_lifetime = \"1m\"\n",
         "require_vpce = true\n",
@@ -124,6 +126,7 @@ fn deny_row() -> impl Strategy<Value = RowText> {
         "called_aets = [\"A\"]\n",
         "calling_aets = [\"Y\"]\n",
         "operations = [\"echo\"]\n",
+        "operations = [\"store\", \"commit\"]\n",
         "sop_classes = [\"MRImageStorage\"]\n",
         "transfer_syntaxes = [\"ExplicitVRLittleEndian\"]\n",
     ]);
