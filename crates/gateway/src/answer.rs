@@ -98,7 +98,7 @@ pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
 /// A denial that time heals: the sender may send the same again (PS3.4 Table B.2-1, A7xx).
 fn is_for_now(code: DenialCode) -> bool {
     use DenialCode::*;
-    matches!(code, PolicyStale | Rate | InstancesDay | BytesDay)
+    matches!(code, PolicyStale | Rate | InstancesDay | BytesDay | TenantRate | TenantInstancesDay | TenantBytesDay)
 }
 
 impl Refusal {
