@@ -15,6 +15,7 @@ mod instance;
 mod path;
 mod rejection;
 mod row;
+mod strict;
 mod svid;
 mod table;
 mod tls;

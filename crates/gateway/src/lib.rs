@@ -9,6 +9,7 @@ pub mod audit;
 pub mod config;
 pub mod house;
 mod intake;
+pub mod limbo;
 mod line;
 mod live;
 pub mod pki;

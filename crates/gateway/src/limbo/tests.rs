@@ -1,0 +1,82 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
+
+use access::TrustBundles;
+
+use super::*;
+
+/// Keys are made once for all tests.
+static MINT: LazyLock<Mint> = LazyLock::new(|| Mint::new(now()).expect("keys can be made"));
+
+fn now() -> Timestamp {
+    Timestamp::from_seconds(1_795_363_445)
+}
+
+fn bundles() -> TrustBundles {
+    let bundles = MINT.bundles();
+    TrustBundles::new(bundles.iter().map(|bundle| (bundle.domain.clone(), bundle.pem.as_bytes()))).expect("usable")
+}
+
+/// What the verifier says: a SPIFFE ID or a code.
+fn judge(case: &Case, bundles: &TrustBundles) -> std::result::Result<String, &'static str> {
+    let vector = MINT.mint(case, now()).expect("minted");
+    let chain: Vec<&[u8]> = vector.chain.iter().map(Vec::as_slice).collect();
+    access::verify(&chain, bundles, &case.profile().rules(), vector.at, case.purpose())
+        .map(|svid| svid.id().to_string())
+        .map_err(|rejection| rejection.code.as_str())
+}
+
+#[test]
+fn each_vector_is_judged_exactly_as_it_says() {
+    let bundles = bundles();
+    let mut wrong = Vec::new();
+    for case in refused().iter().chain(&accepted()) {
+        let expected = match case.expected() {
+            Expected::Accept(id) => Ok(id.clone()),
+            Expected::Reject(codes) => Err(codes[0].as_str()),
+        };
+        let found = judge(case, &bundles);
+        if found != expected {
+            wrong.push(format!("{}: expected {expected:?}, found {found:?}", case.id()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_pair_is_refused_by_the_code_of_one_of_its_two() {
+    let bundles = bundles();
+    let pairs = pairs();
+    assert!(pairs.len() > 1000, "{}", pairs.len());
+    let mut wrong = Vec::new();
+    for case in &pairs {
+        let Expected::Reject(codes) = case.expected() else { panic!("{}: a pair is refused", case.id()) };
+        let found = judge(case, &bundles);
+        if !codes.iter().any(|code| found == Err(code.as_str())) {
+            wrong.push(format!("{}: found {found:?}", case.id()));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), pairs.len(), wrong.join("\n"));
+}
+
+#[test]
+fn each_rule_about_certificates_has_a_vector_and_each_code_has_one_that_is_ours() {
+    let cases = refused();
+    let rules: BTreeSet<_> = cases.iter().chain(&accepted()).flat_map(|case| case.rules().to_vec()).collect();
+    // V-17 is about configuration, V-33 about sessions, V-34 about what comes after; the page says what tests them.
+    let missing: Vec<_> =
+        (1..=32).map(|number| format!("V-{number}")).filter(|rule| !rules.contains(rule.as_str())).collect();
+    assert_eq!(missing, ["V-17", "V-32"]);
+}
+
+#[test]
+fn ids_are_unique_and_fit_for_file_names() {
+    let mut seen = BTreeMap::new();
+    for case in refused().into_iter().chain(accepted()).chain(pairs()) {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'/');
+        assert!(case.id().bytes().all(legal), "{}", case.id());
+        assert!(case.id().matches('/').count() == 1, "{}", case.id());
+        let before = seen.insert(case.id().to_owned(), case.what().to_owned());
+        assert_eq!(before, None, "{}", case.id());
+    }
+}
