@@ -5,15 +5,21 @@
 //! It never opens a socket or a file, never reads the clock, and never takes an identity from anything but a completed
 //! handshake.
 
+mod bundles;
+mod caller;
 mod certificate;
 mod checks;
 mod decide;
 mod denial;
+mod denylist;
 mod explain;
 mod grant;
+mod identity;
 mod instance;
+mod jwks;
 mod path;
 mod rejection;
+mod revocation;
 mod row;
 mod strict;
 mod svid;
@@ -28,14 +34,18 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use bundles::{BundleSource, CrlFacts, TrustBundles, authority_domain};
+pub use caller::Caller;
 pub use decide::Origin;
 pub use denial::{Denial, DenialCode};
+pub use denylist::{DenyList, DenyListError};
 pub use explain::{Finding, Outcome, explain};
 pub use grant::Grant;
+pub use identity::Identity;
 pub use instance::{AuthorisedInstance, Cleared, Contradiction, Permit};
 pub use rejection::{Rejection, RejectionCode};
 pub use row::{DenyRow, MinTls, Row, Standing, Subject};
 pub use svid::{Purpose, Svid, verify};
 pub use table::{Table, TableError};
 pub use tls::{Call, Handshake, Trust, VerifiedPeer};
-pub use trust::{Identity, Rules, Strictness, TrustBundles, TrustError, authority_domain};
+pub use trust::{Rules, Strictness, TrustError};

@@ -17,7 +17,7 @@ use transport::{Incoming, Listener, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
 use crate::config::Config;
-use crate::house::{Arrivals, Guests, House};
+use crate::house::{Arrivals, Guests, House, now};
 use crate::live::Live;
 use crate::{admin, session, stabilise, telemetry};
 
@@ -246,7 +246,7 @@ async fn stop_signal(house: &House) {
 async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
     // Watched first, so that what changes during the handshake is seen after it.
     let (changes, trust) = (house.live.watch(), house.live.trust());
-    match incoming.handshake(&trust, house.config.receiver.handshake_timeout).await {
+    match incoming.handshake(&trust, house.config.receiver.handshake_timeout, now()).await {
         Ok(connection) => session::attend(house, connection, (changes, trust)).await,
         Err(refused) => {
             let (address, because) = (refused.address, &refused.because);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Origin, Rejection, Trust};
+use model::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -120,17 +121,17 @@ impl Incoming {
         self.address
     }
 
-    /// Corridor steps 2 to 4: a completed mutual handshake within `limit`, and the identity that it proves.
+    /// Corridor steps 2 to 4: a completed mutual handshake within `limit`, and the identity that it proves as of `now`.
     ///
     /// # Errors
     /// See [`RefusedBecause`]. Nothing of DICOM has been read.
-    pub async fn handshake(self, trust: &Trust, limit: Duration) -> Result<Connection, Refused> {
+    pub async fn handshake(self, trust: &Trust, limit: Duration, now: Timestamp) -> Result<Connection, Refused> {
         let address = self.address;
-        self.shake(trust, limit).await.map_err(|because| Refused { address, because })
+        self.shake(trust, limit, now).await.map_err(|because| Refused { address, because })
     }
 
-    async fn shake(self, trust: &Trust, limit: Duration) -> Result<Connection, RefusedBecause> {
-        let handshake = trust.await_caller();
+    async fn shake(self, trust: &Trust, limit: Duration, now: Timestamp) -> Result<Connection, RefusedBecause> {
+        let handshake = trust.await_caller(now);
         let beginning = Beginning::default();
         let not_tls = |source| RefusedBecause::NotTls { first: beginning.classify(), source };
         let socket = Socket::new(self.stream, Some(beginning.clone())).map_err(not_tls)?;
