@@ -18,8 +18,6 @@ use crate::strict;
 const MIN_RSA_BITS: usize = 2048;
 /// Longer RSA keys than this cost the verifier more than they cost the peer; webpki has the same bound.
 const MAX_RSA_BITS: usize = 8192;
-/// Octets of a serial number on the wire.
-const MAX_SERIAL: usize = 21;
 /// `[6] IA5String`: uniformResourceIdentifier in a GeneralName (RFC 5280 §4.2.1.6).
 const TAG_URI: u8 = 0x86;
 /// `SEQUENCE`, constructed.

@@ -9,7 +9,7 @@ use super::certificate::{
 };
 use super::der::{CONTEXT, boolean, element, integer, octets, sequence, set, utf8};
 use super::keys::{Key, Kind};
-use super::recipe::{HOUR, Recipe, Root, WORKLOAD, longest_domain};
+use super::recipe::{HOUR, Recipe, Root, WORKLOAD};
 use super::refused::{of_length, valid};
 
 /// One way to be right.
@@ -112,20 +112,14 @@ pub(super) const ALL: &[Right] = rights! {
             super::der::oid(&[2, 5, 4, 3]), utf8("spiffe://other.invalid/svid/ct1"),
         ])])]);
     "good/2048-bytes" ["V-5"] "The longest SPIFFE ID" |r| r.identify(&of_length(2048)), who(|| of_length(2048));
-    "good/255-bytes-of-domain" ["V-9"] "The longest trust domain" |r| {
-        r.identify(&longest_id());
-        r.root = Root::Longest;
-    }, who(longest_id);
+    "good/255-bytes-of-domain" ["V-9"] "The longest trust domain" |r| r.belong(Root::Longest), who(|| Root::Longest.workload());
     "good/every-character" ["V-11"] "Every character that a path may have" |r| r.identify(EVERY_CHARACTER),
         who(|| EVERY_CHARACTER.into());
     "good/dots-that-are-names" ["V-11"] "Segments of three dots and of a dot and a letter" |r| r.identify(DOTS),
         who(|| DOTS.into());
     "good/other-case" ["V-12"] "The path in upper case is another identity, and stays as it is" |r| r.identify(UPPER),
         who(|| UPPER.into());
-    "good/other-domain" ["V-15"] "An identity of the other trust domain under its own root" |r| {
-        r.identify("spiffe://other.invalid/svid/ct1");
-        r.root = Root::Other;
-    }, who(|| "spiffe://other.invalid/svid/ct1".into());
+    "good/other-domain" ["V-15"] "An identity of the other trust domain under its own root" |r| r.belong(Root::Other), who(|| Root::Other.workload());
 
     "good/no-basic-constraints" ["V-19"] "The leaf has no basic constraints" |r| r.leaf.unset(BASIC_CONSTRAINTS);
     "good/key-usage-of-tls" ["V-21", "V-22"] "digitalSignature and keyEncipherment, as for RSA in TLS 1.2"
@@ -173,13 +167,16 @@ pub(super) const ALL: &[Right] = rights! {
         r.leaf.key = Key::Of(Kind::Rsa3072);
         r.root = Root::LimboRsa;
     };
+    "good/lists" ["V-32"] "Every issuer has a list, and none revokes it" |r| r.belong(Root::Listed), strict,
+        who(|| Root::Listed.workload());
+    "good/lists-are-over" ["V-32"] "The next update of every list is past, and none revokes it"
+        |r| r.belong(Root::Stale), who(|| Root::Stale.workload());
+    "good/no-list-of-the-intermediate" ["V-32"] "The domain has the root's list alone"
+        |r| r.belong(Root::Partial), who(|| Root::Partial.workload());
+    "good/no-lists" ["V-32"] "The domain has no lists: revocation is not configured for it" |_| (), strict;
 };
 
 const EVERY_CHARACTER: &str =
     "spiffe://limbo.invalid/svid/ABCDEFGHIJKLMNOPQRSTUVWXYZ/abcdefghijklmnopqrstuvwxyz/0123456789/._-";
 const DOTS: &str = "spiffe://limbo.invalid/svid/.../.a/a.";
 const UPPER: &str = "spiffe://limbo.invalid/svid/CT1";
-
-fn longest_id() -> String {
-    format!("spiffe://{}/svid/ct1", longest_domain())
-}

@@ -10,7 +10,7 @@ use model::Timestamp;
 use self::accepted::Right;
 use self::certificate::Template;
 use self::keys::Keys;
-use self::pem::{certificate_pem, private_key_pem};
+use self::pem::{certificate_pem, crl_pem, private_key_pem};
 use self::recipe::{Anchor, Recipe, Root, WORKLOAD};
 use self::refused::{Mutation, Slot};
 use crate::pki::Result;
@@ -23,6 +23,7 @@ mod keys;
 mod pem;
 mod recipe;
 mod refused;
+mod revocation;
 
 pub use self::export::{ExportError, Written, export};
 pub use self::pem::chain_pem;
@@ -207,6 +208,8 @@ pub struct Bundle {
     pub domain: model::TrustDomain,
     /// PEM, one or more roots.
     pub pem: String,
+    /// PEM, the revocation lists of the domain; none where revocation is not configured for it.
+    pub crls: Option<String>,
 }
 
 /// A vector, minted for one moment.
@@ -226,6 +229,9 @@ pub struct Vector {
 pub struct Mint {
     keys: Keys,
     anchors: Vec<Anchor>,
+    crls: Vec<(Root, Vec<Vec<u8>>)>,
+    /// The deny-list knows its leaf by digest, so it is minted once.
+    denied: Vector,
 }
 
 impl Mint {
@@ -235,8 +241,15 @@ impl Mint {
     /// When no key can be made.
     pub fn new(now: Timestamp) -> Result<Self> {
         let keys = Keys::generate()?;
-        let anchors = Root::ALL.iter().map(|root| Anchor::create(*root, &keys, seconds(now))).collect::<Result<_>>()?;
-        Ok(Self { keys, anchors })
+        let now = seconds(now);
+        let anchors: Vec<_> = Root::ALL.iter().map(|root| Anchor::create(*root, &keys, now)).collect::<Result<_>>()?;
+        let lists = |anchor: &Anchor| Ok((anchor.root, revocation::lists(anchor, &keys, now)?));
+        let crls = anchors.iter().map(lists).collect::<Result<_>>()?;
+        let case = refused().into_iter().find(|case| case.id == DENIED_LEAF).expect("it is in the list");
+        let chain = Recipe::good(now).make(&case.id, &keys, &anchors)?;
+        let key_pem = key_pem(&keys, &Recipe::good(now).leaf);
+        let denied = Vector { case, at: Timestamp::from_seconds(now), chain, key_pem };
+        Ok(Self { keys, anchors, crls, denied })
     }
 
     /// What every vector of the suite is judged by.
@@ -249,31 +262,48 @@ impl Mint {
             let pem = certificate_pem(&anchor.der);
             match bundles.iter_mut().find(|bundle| bundle.domain == domain) {
                 Some(bundle) if trusted => bundle.pem.push_str(&pem),
-                None if trusted => bundles.push(Bundle { domain, pem }),
+                None if trusted => bundles.push(Bundle { domain, pem, crls: self.crls(anchor.root) }),
                 _ => {}
             }
         }
         bundles
     }
 
-    /// Mints a vector for that moment.
+    fn crls(&self, root: Root) -> Option<String> {
+        let (_, lists) = self.crls.iter().find(|(known, lists)| *known == root && !lists.is_empty())?;
+        Some(lists.iter().map(|list| crl_pem(list)).collect())
+    }
+
+    /// The deny-list that holds for every vector of the suite: TOML, as `access::DenyList` reads it.
+    #[must_use]
+    pub fn deny_list(&self) -> String {
+        let root = self.anchors.iter().find(|anchor| anchor.root == Root::Limbo).expect("every root was made");
+        revocation::deny_list(&self.denied.chain[0], root)
+    }
+
+    /// Mints a vector for that moment. The one whose digest is on the deny-list is always the same, of the suite's moment.
     ///
     /// # Errors
     /// When a signature cannot be made.
     pub fn mint(&self, case: &Case, at: Timestamp) -> Result<Vector> {
+        if case.id == DENIED_LEAF {
+            return Ok(self.denied.clone());
+        }
         let mut recipe = Recipe::good(seconds(at));
         for edit in &case.edits {
             edit(&mut recipe);
         }
-        let key_pem = self.key_pem(&recipe.leaf);
+        let key_pem = key_pem(&self.keys, &recipe.leaf);
         let chain = recipe.make(&case.id, &self.keys, &self.anchors)?;
         Ok(Vector { case: case.clone(), at: Timestamp::from_seconds(seconds(at)), chain, key_pem })
     }
+}
 
-    fn key_pem(&self, leaf: &Template) -> Option<String> {
-        let (_, pair) = self.keys.pair(leaf.key)?;
-        Some(private_key_pem(pair.serialized_der()))
-    }
+const DENIED_LEAF: &str = "V-32/leaf-denied";
+
+fn key_pem(keys: &Keys, leaf: &Template) -> Option<String> {
+    let (_, pair) = keys.pair(leaf.key)?;
+    Some(private_key_pem(pair.serialized_der()))
 }
 
 fn seconds(moment: Timestamp) -> i64 {

@@ -16,6 +16,10 @@ pub(super) fn certificate_pem(der: &[u8]) -> String {
     block("CERTIFICATE", der)
 }
 
+pub(super) fn crl_pem(der: &[u8]) -> String {
+    block("X509 CRL", der)
+}
+
 pub(super) fn private_key_pem(der: &[u8]) -> String {
     block("PRIVATE KEY", der)
 }

@@ -25,6 +25,12 @@ pub(super) enum Root {
     Faded,
     /// Of a trust domain whose name is as long as it may be.
     Longest,
+    /// Of a trust domain with a revocation list of each issuer.
+    Listed,
+    /// Of a trust domain whose revocation lists are over.
+    Stale,
+    /// Of a trust domain with the root's revocation list alone.
+    Partial,
     /// Of a trust domain that nobody trusts.
     Stranger,
     /// Nobody trusts it, and it has the name of [`Root::Limbo`].
@@ -32,7 +38,7 @@ pub(super) enum Root {
 }
 
 impl Root {
-    pub(super) const ALL: [Self; 9] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Limbo,
         Self::LimboP384,
         Self::LimboEd25519,
@@ -40,6 +46,9 @@ impl Root {
         Self::Other,
         Self::Faded,
         Self::Longest,
+        Self::Listed,
+        Self::Stale,
+        Self::Partial,
         Self::Stranger,
         Self::Rogue,
     ];
@@ -52,8 +61,16 @@ impl Root {
             Self::Other => ("other.invalid".into(), true),
             Self::Faded => ("faded.invalid".into(), true),
             Self::Longest => (longest_domain(), true),
+            Self::Listed => ("listed.invalid".into(), true),
+            Self::Stale => ("stale.invalid".into(), true),
+            Self::Partial => ("partial.invalid".into(), true),
             Self::Stranger => ("stranger.invalid".into(), false),
         }
+    }
+
+    /// The identity of a vector under this root.
+    pub(super) fn workload(self) -> String {
+        format!("spiffe://{}/svid/ct1", self.domain().0)
     }
 
     fn kind(self) -> Kind {
@@ -149,6 +166,12 @@ impl Recipe {
         &mut self.issuers[0]
     }
 
+    /// An identity of the root's own trust domain, under that root.
+    pub(super) fn belong(&mut self, root: Root) {
+        self.identify(&root.workload());
+        self.root = root;
+    }
+
     /// The leaf has this one URI name.
     pub(super) fn identify(&mut self, uri: &str) {
         self.leaf.name_it(&[uri_name(uri.as_bytes())]);
@@ -170,7 +193,9 @@ impl Recipe {
         let mut all = vec![self.leaf];
         all.extend(self.issuers);
         for (at, issuer) in all.iter_mut().enumerate().skip(1) {
-            issuer.serial = serial(&format!("{id} issuer {at}"));
+            if issuer.serial == [1] {
+                issuer.serial = serial(&format!("{id} issuer {at}"));
+            }
         }
         let mut chain = Vec::new();
         for (at, template) in all.iter().enumerate() {
@@ -188,6 +213,9 @@ impl Recipe {
         Ok(self.arrange.map_or_else(|| chain.clone(), |arrange| arrange(chain.clone())))
     }
 }
+
+/// The common name of the authority right above a leaf.
+pub(super) const INTERMEDIATE: &str = "limbo intermediate 1";
 
 pub(super) fn intermediate(number: usize, now: i64) -> Template {
     let key = Key::Issuing(Kind::P256);

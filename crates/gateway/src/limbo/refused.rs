@@ -11,6 +11,7 @@ use super::certificate::{
 use super::der::{CONTEXT, boolean, element, integer, octets, sequence};
 use super::keys::{Key, Kind, algorithm, ed448, rsa_1024, secp256k1};
 use super::recipe::{HOUR, Recipe, Root, WORKLOAD};
+use super::revocation::{DENIED, denied_serial, revoked_issuer, revoked_leaf};
 
 /// The part of a recipe that a mutation changes. Two mutations of the same part do not combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,10 +273,7 @@ pub(super) const ALL: &[Mutation] = mutations! {
         };
 
     "V-14/unknown-domain" ["V-14"] [Names, Top] [TdUnknown]
-        "Good in itself, of a trust domain that has no bundle" |r| {
-            r.identify("spiffe://stranger.invalid/svid/ct1");
-            r.root = Root::Stranger;
-        };
+        "Good in itself, of a trust domain that has no bundle" |r| r.belong(Root::Stranger);
     "V-14/trailing-dot" ["V-14"] [Names] [TdUnknown, ChainUntrusted]
         "The trust domain with a dot behind it is another one" |r| r.identify("spiffe://limbo.invalid./svid/ct1");
     "V-14/longer-name" ["V-14"] [Names] [TdUnknown]
@@ -301,10 +299,7 @@ pub(super) const ALL: &[Mutation] = mutations! {
             r.arrange = Some(|chain| chain[..1].to_vec());
         };
     "V-16/faded-root" ["V-16"] [Names, Top] [TdNoKeys, ChainExpired]
-        "The only root of its trust domain has expired" |r| {
-            r.identify("spiffe://faded.invalid/svid/ct1");
-            r.root = Root::Faded;
-        };
+        "The only root of its trust domain has expired" |r| r.belong(Root::Faded);
 
     "V-18/bad-signature" ["V-18"] [Signature] [ChainUntrusted, ChainInvalid]
         "The leaf's signature is over other bytes" |r| r.leaf.spoilt = true;
@@ -484,6 +479,32 @@ pub(super) const ALL: &[Mutation] = mutations! {
     "V-31/sha-1-of-the-intermediate" ["V-31"] [IssuerSignature] [WeakKey, ChainInvalid, ChainUntrusted]
         "The intermediate says that it is signed with ECDSA and SHA-1"
         |r| r.issuer().algorithms = [(); 2].map(|()| Some(algorithm(&[1, 2, 840, 10045, 4, 1])));
+    "V-32/leaf-revoked" ["V-32"] [Names, Top, Serial] [Revoked]
+        "The intermediate's list revokes the leaf" |r| {
+            r.belong(Root::Listed);
+            r.leaf.serial = revoked_leaf();
+        };
+    "V-32/intermediate-revoked" ["V-32"] [Names, Top, Chain] [Revoked]
+        "The root's list revokes the intermediate" |r| {
+            r.belong(Root::Listed);
+            r.issuer().serial = revoked_issuer();
+        };
+    "V-32/revoked-by-a-list-that-is-over" ["V-32"] [Names, Top, Serial] [Revoked]
+        "A list whose next update is past revokes the leaf: what was revoked stays so" |r| {
+            r.belong(Root::Stale);
+            r.leaf.serial = revoked_leaf();
+        };
+    "V-32/lists-are-over" ["V-32"] [Names, Top] [RevocationUnknown]
+        "The next update of every list is past" |r| r.belong(Root::Stale), strict;
+    "V-32/no-list-of-the-intermediate" ["V-32"] [Names, Top] [RevocationUnknown]
+        "The domain has the root's list alone, so nobody knows about the leaf" |r| r.belong(Root::Partial), strict;
+    "V-32/id-denied" ["V-32"] [Names] [Revoked] "The deny-list has the SPIFFE ID" |r| r.identify(DENIED);
+    "V-32/serial-denied" ["V-32"] [Serial] [Revoked]
+        "The deny-list has issuer and serial number of the leaf" |r| r.leaf.serial = denied_serial();
+    "V-32/intermediate-denied" ["V-32"] [Chain] [Revoked]
+        "The deny-list has issuer and serial number of the intermediate" |r| r.issuer().serial = denied_serial();
+    "V-32/leaf-denied" ["V-32"] [Everything] [Revoked]
+        "The deny-list has the SHA-256 of the leaf" |_| ();
 };
 
 /// The last second that a certificate can name.
