@@ -10,6 +10,7 @@ mod changes_in_between;
 mod duplicates;
 mod in_flight;
 mod keys;
+mod limbo;
 mod many;
 mod p1_success_is_durable;
 mod p2_no_row_nothing;

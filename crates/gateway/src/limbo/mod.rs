@@ -25,7 +25,7 @@ mod recipe;
 mod refused;
 mod revocation;
 
-pub use self::export::{ExportError, Written, export};
+pub use self::export::{ExportError, export};
 pub use self::pem::chain_pem;
 
 /// Under which reading of the rules a vector is judged.
