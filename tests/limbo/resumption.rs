@@ -12,8 +12,7 @@ use crate::support::{A, CALLED, SUCCESS, house_with, issue};
 const HOSPITAL_A: &str = "spiffe://hospital-a.invalid/forwarder";
 const LIFETIME: Duration = Duration::from_secs(600);
 
-/// The control for "nothing to resume with" is the same count with rustls' own defaults in place of ours: it is not zero, and
-/// the expired client is let in.
+/// With rustls' own defaults in `access::tls` each of these clients is given a session to come back by, and this fails.
 #[test]
 fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
     let scratch = tempfile::tempdir().expect("a temporary directory");

@@ -39,7 +39,7 @@ impl Right {
         Self { purpose: Purpose::Server, ..self }
     }
 
-    const fn to_the_second(self) -> Self {
+    const fn at_the_second(self) -> Self {
         Self { to_the_second: true, ..self }
     }
 
@@ -143,13 +143,13 @@ pub(super) const ALL: &[Right] = rights! {
     };
 
     "good/within-the-skew" ["V-28"] "It begins in 50 s, and 60 s are tolerated" |r| valid(r, 50, HOUR);
-    "good/at-the-edge-of-the-skew" ["V-28"] "It begins in 60 s" |r| valid(r, 60, HOUR), to_the_second;
+    "good/at-the-edge-of-the-skew" ["V-28"] "It begins in 60 s" |r| valid(r, 60, HOUR), at_the_second;
     "good/intermediate-within-the-skew" ["V-28"] "The intermediate begins in 50 s"
         |r| r.issuer().not_before = r.now + 50;
     "good/longest-life" ["V-29"] "It lives for a day and a minute" |r| valid(r, -60, 24 * HOUR);
     "good/a-minute-left" ["V-30"] "It is good for a minute more" |r| valid(r, -HOUR, 60);
     "good/thirty-seconds-left" ["V-30"] "It is good for 30 s more, which is just enough" |r| valid(r, -HOUR, 30),
-        to_the_second;
+        at_the_second;
 
     "good/p-384" ["V-31"] "ECDSA on P-384" |r| r.leaf.key = Key::Of(Kind::P384);
     "good/ed25519" ["V-31"] "Ed25519" |r| r.leaf.key = Key::Of(Kind::Ed25519);

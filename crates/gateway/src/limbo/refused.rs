@@ -78,7 +78,7 @@ impl Mutation {
         Self { profile: Strict, ..self }
     }
 
-    const fn to_the_second(self) -> Self {
+    const fn at_the_second(self) -> Self {
         Self { to_the_second: true, ..self }
     }
 }
@@ -449,7 +449,7 @@ pub(super) const ALL: &[Mutation] = mutations! {
     "V-28/expired-a-second-ago" ["V-28"] [Validity] [Expired] "It ended a second ago" |r| valid(r, -HOUR, -1);
     "V-28/not-yet" ["V-28"] [Validity] [NotYet] "It begins in an hour" |r| valid(r, HOUR, 2 * HOUR);
     "V-28/beyond-the-skew" ["V-28"] [Validity] [NotYet]
-        "It begins in 61 s, and 60 s are tolerated" |r| valid(r, 61, HOUR), to_the_second;
+        "It begins in 61 s, and 60 s are tolerated" |r| valid(r, 61, HOUR), at_the_second;
     "V-28/inverted" ["V-28"] [Validity] [Expired, LeafMalformed]
         "It ends before it begins" |r| valid(r, -HOUR, -2 * HOUR);
     "V-29/a-second-too-long" ["V-29"] [Validity] [Lifetime]
@@ -461,7 +461,7 @@ pub(super) const ALL: &[Mutation] = mutations! {
     "V-30/twenty-seconds" ["V-30"] [Validity] [Expiring]
         "It is good for 20 s more, and 30 s are wanted" |r| valid(r, -HOUR, 20);
     "V-30/twenty-nine-seconds" ["V-30"] [Validity] [Expiring]
-        "It is good for 29 s more, and 30 s are wanted" |r| valid(r, -HOUR, 29), to_the_second;
+        "It is good for 29 s more, and 30 s are wanted" |r| valid(r, -HOUR, 29), at_the_second;
     "V-31/p-521" ["V-31"] [LeafKey] [WeakKey] "An ECDSA key on P-521" |r| r.leaf.key = Key::Of(Kind::P521);
     "V-31/rsa-1024" ["V-31"] [LeafKey] [WeakKey]
         "An RSA key of 1024 bits. There is no private key: no library that is used here makes one"
