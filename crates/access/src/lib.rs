@@ -27,6 +27,7 @@ mod rejection;
 mod revocation;
 mod row;
 mod signature;
+mod strict;
 mod svid;
 mod table;
 mod tls;

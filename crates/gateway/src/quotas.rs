@@ -123,9 +123,7 @@ impl Quotas {
             let meter = inner.meters.entry(key.clone()).or_default();
             meter.turn_to(day);
             if let Some(limits) = limits {
-                meter
-                    .may_begin(limits, moment.at)
-                    .map_err(|(code, detail)| Denial::of(code, Some(row.id()), detail))?;
+                meter.may_begin(limits, moment.at).map_err(|short| short.of(which, row.id()))?;
             }
         }
         // Only when both allow it is it counted with both.
@@ -164,10 +162,7 @@ impl Meter {
 
     fn may_begin(&self, limits: &Limits, at: Instant) -> Result<(), Short> {
         if let Some(most) = limits.max_instances_day.filter(|most| self.instances >= most.get()) {
-            return Err((
-                DenialCode::InstancesDay,
-                format!("{most} instances have been sent today, as many as may be"),
-            ));
+            return Err(Short::Instances(most.get()));
         }
         if let Some(most) = limits.max_bytes_day.filter(|most| self.bytes >= most.get()) {
             return Err(Short::Bytes(most.get()));

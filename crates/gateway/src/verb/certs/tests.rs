@@ -166,6 +166,17 @@ fn an_issued_pair_is_usable_and_a_missing_development_authority_is_made() {
 }
 
 #[test]
+fn the_test_vectors_are_written_once() {
+    let home = TempDir::new().expect("a temporary directory");
+    let (code, text) = certs(home.path(), "limbo --out {}/limbo", now()).expect("written");
+    assert!(is_success(code) && text.contains("vectors that break one rule"), "{text}");
+    assert!(home.path().join("limbo/vectors/V-04/two-spiffe-ids/chain.pem").is_file());
+    assert!(!home.path().join("limbo/vectors/pair").exists());
+    let refused = certs(home.path(), "limbo --out {}/limbo", now()).expect_err("it is not empty");
+    assert!(refused.to_string().contains("not empty"), "{refused:#}");
+}
+
+#[test]
 fn the_help_is_well_formed() {
     use clap::CommandFactory;
     CommandLine::command().debug_assert();
