@@ -9,7 +9,9 @@ mod first_bytes;
 mod listener;
 mod socket;
 mod strangers;
+mod syslog;
 
 pub use connection::{Connection, DialError, dial};
 pub use first_bytes::FirstBytes;
 pub use listener::{Incoming, Listener, Refused, RefusedBecause};
+pub use syslog::{Post, PostError, post};
