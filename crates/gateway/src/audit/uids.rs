@@ -12,7 +12,7 @@ pub enum Uids {
     /// As they are (decision 0004).
     Clear,
     /// As `hmac-sha256:` and 64 hex digits.
-    Hidden(DigestKey),
+    Hidden(Box<DigestKey>),
 }
 
 impl Uids {
@@ -28,7 +28,7 @@ impl Uids {
             return Err(format!("{shown}: others can read this key (mode {:o}); chmod 600 {shown}", mode & 0o777));
         }
         let secret = fs::read(key).map_err(unreadable)?;
-        DigestKey::new(&secret).map(Self::Hidden).map_err(|error| format!("{shown}: {error}"))
+        DigestKey::new(&secret).map(|key| Self::Hidden(Box::new(key))).map_err(|error| format!("{shown}: {error}"))
     }
 
     /// The UID as the log has it.

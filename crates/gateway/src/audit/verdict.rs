@@ -455,7 +455,8 @@ mod tests {
 
     #[test]
     fn hidden_uids_leave_no_uid_behind() {
-        let uids = Uids::Hidden(model::DigestKey::new(&[7; 32]).expect("long enough"));
+        let key = model::DigestKey::new(&[7; 32]).expect("long enough");
+        let uids = Uids::Hidden(Box::new(key));
         let mut verdict = everything();
         verdict.facts.object = Some("instances/a/1.2.3/1.2.3/1.2.3/x.dcm".to_owned());
         let text = serde_json::to_string(&verdict.clone().showing(&uids)).expect("plain data");

@@ -78,6 +78,7 @@ impl Writer {
         if let Some(torn) = torn {
             writer.append(&Verdict::recovered(torn.bytes, torn.digest));
         }
+        writer.flush();
         Ok(writer)
     }
 
