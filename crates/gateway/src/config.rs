@@ -249,6 +249,36 @@ impl Default for Stabiliser {
 pub struct Audit {
     /// Verdicts, one JSON line each.
     pub file: PathBuf,
+    /// `clear` or `hmac`: whether UIDs stand in the log as they are.
+    #[serde(default)]
+    pub uids: UidForm,
+    /// The key for `hmac`, at least 32 bytes, readable by nobody else.
+    pub uid_key: Option<PathBuf>,
+    /// Where DICOM audit messages go besides.
+    pub syslog: Option<Syslog>,
+}
+
+/// How UIDs stand in the audit log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UidForm {
+    /// As they are.
+    #[default]
+    Clear,
+    /// As keyed digests; object keys are left out.
+    Hmac,
+}
+
+/// `[audit.syslog]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Syslog {
+    /// `host:port` of the audit repository; 6514 is the registered port.
+    pub address: String,
+    /// PEM file: the issuer of the repository's certificate.
+    pub ca: PathBuf,
+    /// The DNS name or IP address in the repository's certificate.
+    pub server_name: String,
 }
 
 /// `[dicom]`
@@ -367,7 +397,8 @@ impl Config {
             &mut self.stabiliser.events,
             &mut self.audit.file,
         ];
-        for path in bundles.chain(optional).chain(others) {
+        let audit = self.audit.syslog.iter_mut().map(|syslog| &mut syslog.ca).chain(&mut self.audit.uid_key);
+        for path in bundles.chain(optional).chain(others).chain(audit) {
             *path = base.join(&*path);
         }
     }

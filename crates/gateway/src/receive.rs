@@ -22,7 +22,7 @@ use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
 use crate::reload::{self, Watcher};
-use crate::{admin, clock, session, stabilise, telemetry};
+use crate::{admin, audit, clock, session, stabilise, telemetry};
 
 /// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
 pub struct Receiver {
@@ -75,6 +75,7 @@ impl Checked {
                 return Err(error).with_context(|| format!("the archive in {dir} cannot be used"));
             }
         };
+        audit::check(&config.audit)?;
         for (what, path) in [("audit", &config.audit.file), ("event", &config.stabiliser.events)] {
             let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
             opened.with_context(|| format!("the {what} log {} cannot be written", path.display()))?;
@@ -137,8 +138,7 @@ impl Receiver {
     /// When a file cannot be written or a port is taken.
     pub async fn bind(checked: Checked, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let Checked { live, watcher, archive, config } = checked;
-        let (audit, writer) = AuditLog::open(&config.audit.file)
-            .with_context(|| format!("the audit log {} cannot be written", config.audit.file.display()))?;
+        let (audit, writer) = AuditLog::begin(&config.audit).context("the audit log cannot be used")?;
         let events = EventLog::open(&config.stabiliser.events)
             .with_context(|| format!("the event log {} cannot be written", config.stabiliser.events.display()))?;
         let listen = config.receiver.listen;
@@ -194,7 +194,8 @@ impl Receiver {
     /// # Errors
     /// When something that must never stop did stop.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { house, listener, admin, metrics, events, audit, watcher } = self;
+        let Self { house, listener, admin, metrics, events, mut audit, watcher } = self;
+        audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
