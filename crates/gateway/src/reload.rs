@@ -91,10 +91,7 @@ impl Watcher {
         loop {
             tokio::select! {
                 _ = poll.tick() => {}
-                _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: looking at table and certificates, and opening the audit log again");
-                    audit.reopen().await;
-                }
+                _ = hang_up.recv() => tracing::info!("SIGHUP: looking at table and certificates"),
             }
             self.look(live, config, audit).await;
         }
