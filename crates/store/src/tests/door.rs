@@ -136,7 +136,7 @@ pub(crate) fn authorised(row: Row, name: &InstanceName) -> Arc<AuthorisedInstanc
         transfer_syntaxes: vec![transfer_syntax.clone()],
     };
     let proposal = Proposal {
-        called: AeTitle::parse(&row.called()).expect("valid"),
+        called: AeTitle::parse(row.called()).expect("valid"),
         calling: AeTitle::parse("CT1").expect("valid"),
         contexts: vec![context],
     };

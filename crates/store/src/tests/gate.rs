@@ -68,7 +68,8 @@ async fn a_row_names_the_table_in_force_when_it_was_committed() {
 async fn a_table_that_never_rests_stops_one_write_and_not_the_writer() {
     let (_dir, archive) = fresh().await;
     let (odd, even) = (by(7), by(8));
-    let answers = move |question: usize, instance: &_| if question % 2 == 0 { odd(instance) } else { even(instance) };
+    let answers =
+        move |question: usize, instance: &_| if question.is_multiple_of(2) { even(instance) } else { odd(instance) };
     let failure = commit(&archive, "1", Arc::new(answers)).await.await.expect("no panic");
     assert!(matches!(failure, Err(Failure::StoreAway { .. })), "{failure:?}");
     assert_eq!(rows(&archive).await, []);
