@@ -9,6 +9,7 @@ mod bad_input;
 mod changes_in_between;
 mod duplicates;
 mod in_flight;
+mod interleavings;
 mod keys;
 mod many;
 mod p1_success_is_durable;
@@ -19,7 +20,14 @@ mod p5_bit_for_bit;
 mod p6_memory_bounded;
 mod p7_stable_once;
 mod p8_no_patient_data;
+mod proxy;
 mod strangers;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
+
+/// The locks of the files that `interleavings` includes from the gateway.
+mod sync {
+    pub(crate) use shuttle::sync::{Arc, Mutex, MutexGuard};
+    pub(crate) use std::sync::PoisonError;
+}

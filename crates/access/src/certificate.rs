@@ -16,6 +16,8 @@ use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 const MIN_RSA_BITS: usize = 2048;
 /// Longer RSA keys than this cost the verifier more than they cost the peer; webpki has the same bound.
 const MAX_RSA_BITS: usize = 8192;
+/// Octets of a serial number on the wire.
+const MAX_SERIAL: usize = 21;
 /// `[6] IA5String`: uniformResourceIdentifier in a GeneralName (RFC 5280 §4.2.1.6).
 const TAG_URI: u8 = 0x86;
 /// `SEQUENCE`, constructed.
@@ -40,6 +42,8 @@ pub(crate) struct Certificate {
     pub(crate) serial: String,
     /// The kind of key, if it is one that V-31 allows.
     pub(crate) key: Option<String>,
+    /// The subject key identifier: what a revocation list names its signer by.
+    pub(crate) key_id: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -57,9 +61,6 @@ pub(crate) struct ExtendedKeyUsage {
 }
 
 /// The bytes are not a strict version 3 certificate (V-3).
-/// Octets of a serial number on the wire.
-const MAX_SERIAL: usize = 21;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
@@ -85,6 +86,7 @@ impl Certificate {
             not_after: Timestamp::from_seconds(parsed.validity().not_after.timestamp()),
             serial: parsed.raw_serial().iter().map(|byte| format!("{byte:02x}")).collect(),
             key: key_kind(parsed.public_key()),
+            key_id: None,
         };
         for extension in parsed.extensions() {
             certificate.take(extension)?;
@@ -101,6 +103,9 @@ impl Certificate {
             OID_X509_EXT_SUBJECT_ALT_NAME,
         ];
         if !ours.contains(&extension.oid) {
+            if let ParsedExtension::SubjectKeyIdentifier(id) = extension.parsed_extension() {
+                self.key_id = Some(id.0.to_vec());
+            }
             self.unknown_critical |= extension.critical;
             return Ok(());
         }

@@ -2,6 +2,8 @@
 //! `explain` tells them all.
 
 use model::{SpiffeId, Timestamp, TrustDomain};
+use rustls::pki_types::CertificateDer;
+use webpki::EndEntityCert;
 
 use crate::certificate::Certificate;
 use crate::rejection::RejectionCode::{self, *};
@@ -63,9 +65,10 @@ pub(crate) fn presented(chain: &[&[u8]]) -> Result<(), RejectionCode> {
     }
 }
 
-/// V-3, as far as it is not done by reading.
+/// V-3, as far as it is not done by reading. webpki, which builds the path, must be able to read it as well.
 pub(crate) fn well_formed(der: &[u8]) -> Result<Certificate, RejectionCode> {
     let leaf = Certificate::read(der).map_err(|_| LeafMalformed)?;
+    EndEntityCert::try_from(&CertificateDer::from(der)).map_err(|_| LeafMalformed)?;
     if leaf.unknown_critical { Err(LeafMalformed) } else { Ok(leaf) }
 }
 

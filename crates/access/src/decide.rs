@@ -3,10 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use model::{AeTitle, SopClass, Timestamp, TransferSyntax, Uid, sop_class};
+use model::{AeTitle, SopClass, Timestamp, TransferSyntax, Uid};
 
+use crate::caller::Caller;
+use crate::content::Content;
 use crate::denial::{Denial, DenialCode};
-use crate::row::{Choice, DenyRow, MinTls, Operation, Row};
+use crate::row::{DenyRow, Operation, Row};
 use crate::table::Table;
 use crate::tls::VerifiedPeer;
 
@@ -22,10 +24,13 @@ pub struct Origin {
 }
 
 impl Origin {
-    fn address(&self) -> IpAddr {
+    pub(crate) fn address(&self) -> IpAddr {
         self.source.unwrap_or(self.socket).ip()
     }
 }
+
+/// A row that speaks for a caller, and which of its constraints failed so far.
+type Candidate<'t> = (&'t Arc<Row>, Vec<Denial>);
 
 impl Table {
     /// D1: whether this identity has a row that is in force for it, before a byte of DICOM is read.
@@ -33,164 +38,170 @@ impl Table {
     /// # Errors
     /// Why not: of several rows, the one that came nearest to being in force.
     pub fn admit(&self, peer: &VerifiedPeer, origin: &Origin, now: Timestamp) -> Result<(), Denial> {
-        self.live_rows(peer, origin, now).map(|_| ())
+        pick(self.at_door(peer.caller(), origin, now)?).map(|_| ())
     }
 
-    /// The one row that allows this caller these AE titles.
-    pub(crate) fn choose(
-        &self,
-        peer: &VerifiedPeer,
+    /// D1 and D2: the one row that allows this caller these AE titles.
+    pub(crate) fn choose<'t>(
+        &'t self,
+        caller: &'t Caller,
         origin: &Origin,
         called: &AeTitle,
         calling: &AeTitle,
         now: Timestamp,
-    ) -> Result<&Arc<Row>, Denial> {
-        let live = self.live_rows(peer, origin, now)?;
-        for deny in self.vetoes(peer, now) {
-            if lists(deny.what.called.as_ref(), called) || lists(deny.what.calling.as_ref(), calling) {
-                return Err(denied_by(deny));
+    ) -> Result<Judgement<'t>, Denial> {
+        let mut live = self.at_door(caller, origin, now)?;
+        if live.iter().any(|(row, failing)| failing.is_empty() || row.observes) {
+            self.veto(caller, now, |deny| deny.stops_titles(called, calling))?;
+        }
+        for (row, failing) in &mut live {
+            failing.extend(row.fails_titles(called, calling));
+        }
+        let (row, observed) = pick(live)?;
+        Ok(Judgement { table: self, caller, now, row, observed })
+    }
+
+    /// Precedence 2 to 5, and what fails of the columns that can be asked before DICOM begins.
+    fn at_door(&self, caller: &Caller, origin: &Origin, now: Timestamp) -> Result<Vec<Candidate<'_>>, Denial> {
+        self.kill_switch()?;
+        self.veto(caller, now, |deny| deny.stops_connection(origin))?;
+        let (mut live, mut out) = (Vec::new(), Vec::new());
+        for row in self.candidates(&caller.id) {
+            match row.in_force(caller, now) {
+                Ok(()) => live.push((row, row.fails_at_door(caller, origin, now))),
+                Err(denial) => out.push(denial),
             }
         }
-        let called_by: Vec<_> = live.into_iter().filter(|row| lists(row.what.called.as_ref(), called)).collect();
-        let Some(first) = called_by.first().copied() else {
-            return Err(Denial::new(DenialCode::CalledAet, None, "no row of this identity lists the called AE title"));
-        };
-        let row = called_by.into_iter().find(|row| lists(row.what.calling.as_ref(), calling));
-        row.ok_or_else(|| {
-            Denial::new(DenialCode::CallingAet, Some(&first.id), "the row does not list the calling AE title")
-        })
+        if live.is_empty() {
+            let stranger = Denial::of(DenialCode::NoRow, None, "no row names this identity");
+            return Err(nearest(out).unwrap_or(stranger));
+        }
+        Ok(live)
+    }
+
+    pub(crate) fn kill_switch(&self) -> Result<(), Denial> {
+        if self.is_killed() {
+            return Err(Denial::of(DenialCode::KillSwitch, None, "the table's kill switch is on"));
+        }
+        Ok(())
     }
 
     /// The deny rows that speak about this caller now.
-    pub(crate) fn vetoes(&self, peer: &VerifiedPeer, now: Timestamp) -> impl Iterator<Item = &Arc<DenyRow>> {
-        self.deny_rows().iter().filter(move |row| row.concerns(peer.id(), now))
+    pub(crate) fn vetoes(&self, caller: &Caller, now: Timestamp) -> impl Iterator<Item = &Arc<DenyRow>> {
+        self.deny_rows().iter().filter(move |row| row.concerns(&caller.id, now).is_ok())
     }
 
-    /// Whether `row` and no deny row lets this class be stored in this syntax.
-    pub(crate) fn may_store(
-        &self,
-        row: &Row,
-        peer: &VerifiedPeer,
-        class: &Uid<SopClass>,
-        syntax: &Uid<TransferSyntax>,
-        now: Timestamp,
-    ) -> Result<(), Denial> {
-        self.may_store_class(row, peer, class, now)?;
-        if !row.what.allows_syntax(syntax) {
-            return Err(Denial::new(
-                DenialCode::TransferSyntax,
-                Some(&row.id),
-                "the row does not list the transfer syntax",
-            ));
-        }
-        let veto = self.vetoes(peer, now).find(|deny| lists(deny.what.syntaxes.as_ref(), syntax));
-        veto.map_or(Ok(()), |deny| Err(denied_by(deny)))
-    }
-
-    /// As [`Table::may_store`], before the transfer syntax is known.
-    pub(crate) fn may_store_class(
-        &self,
-        row: &Row,
-        peer: &VerifiedPeer,
-        class: &Uid<SopClass>,
-        now: Timestamp,
-    ) -> Result<(), Denial> {
-        self.may(Operation::Store, row, peer, now)?;
-        // Even for "*": a C-STORE on the context that was accepted for C-ECHO is no instance.
-        if !is_storage(class) {
-            return Err(Denial::new(DenialCode::SopClass, Some(&row.id), "it is no storage SOP class"));
-        }
-        if !lists(row.what.classes.as_ref(), class) {
-            return Err(Denial::new(DenialCode::SopClass, Some(&row.id), "the row does not list the SOP class"));
-        }
-        let veto = self.vetoes(peer, now).find(|deny| lists(deny.what.classes.as_ref(), class));
-        veto.map_or(Ok(()), |deny| Err(denied_by(deny)))
-    }
-
-    /// Whether `row` and no deny row lets this operation be done.
-    pub(crate) fn may(
-        &self,
-        operation: Operation,
-        row: &Row,
-        peer: &VerifiedPeer,
-        now: Timestamp,
-    ) -> Result<(), Denial> {
-        if !row.what.allows(operation) {
-            return Err(Denial::new(DenialCode::Operation, Some(&row.id), "the row does not list the operation"));
-        }
-        let veto = self.vetoes(peer, now).find(|deny| deny.what.allows(operation));
-        veto.map_or(Ok(()), |deny| Err(denied_by(deny)))
-    }
-
-    fn live_rows(&self, peer: &VerifiedPeer, origin: &Origin, now: Timestamp) -> Result<Vec<&Arc<Row>>, Denial> {
-        if let Some(deny) = self.vetoes(peer, now).find(|deny| denies_connection(deny, origin)) {
-            return Err(denied_by(deny));
-        }
-        let (mut live, mut nearest) = (Vec::new(), Denial::new(DenialCode::NoRow, None, "no row names this identity"));
-        for row in self.candidates(peer.id()) {
-            match in_force(row, peer, origin, now) {
-                Ok(()) => live.push(row),
-                Err(denial) if denial.code > nearest.code => nearest = denial,
-                Err(_) => {}
-            }
-        }
-        if live.is_empty() { Err(nearest) } else { Ok(live) }
+    fn veto(&self, caller: &Caller, now: Timestamp, stops: impl Fn(&DenyRow) -> Option<Denial>) -> Result<(), Denial> {
+        first(self.vetoes(caller, now).filter_map(|deny| stops(deny))).map_or(Ok(()), Err)
     }
 }
 
-/// Whether a column is populated and has this value.
-fn lists<T: Ord>(column: Option<&Choice<T>>, value: &T) -> bool {
-    column.is_some_and(|choice| choice.covers(value))
+/// One row under examination: every door asks it what is due there. A row that only observes refuses nothing by its
+/// constraints; what they say is kept.
+#[derive(Debug, Clone)]
+pub(crate) struct Judgement<'t> {
+    table: &'t Table,
+    caller: &'t Caller,
+    now: Timestamp,
+    pub(crate) row: &'t Arc<Row>,
+    pub(crate) observed: Vec<Denial>,
 }
 
-/// Whether a deny row stops the whole connection. Its other columns are asked when their attributes are due.
-fn denies_connection(deny: &DenyRow, origin: &Origin) -> bool {
-    let vpce =
-        deny.what.vpces.as_ref().is_some_and(|listed| origin.vpce.as_ref().is_none_or(|own| listed.contains(own)));
-    let source = deny.what.cidrs.as_ref().is_some_and(|listed| listed.iter().any(|net| net.contains(origin.address())));
-    deny.what.is_bare() || vpce || source
+impl Judgement<'_> {
+    /// The same row for another matter: nothing observed yet.
+    pub(crate) fn afresh(&self) -> Self {
+        Self { observed: Vec::new(), ..*self }
+    }
+
+    pub(crate) fn operation(&mut self, operation: Operation) -> Result<(), Denial> {
+        self.table.veto(self.caller, self.now, |deny| deny.stops_operation(operation))?;
+        settle(self.row, self.row.fails_operation(operation), &mut self.observed)
+    }
+
+    /// Whether an instance of this class may be stored.
+    pub(crate) fn class(&mut self, class: &Uid<SopClass>) -> Result<(), Denial> {
+        self.operation(Operation::Store)?;
+        self.row.is_storage(class)?;
+        self.table.veto(self.caller, self.now, |deny| deny.stops_class(class))?;
+        settle(self.row, self.row.fails_class(class), &mut self.observed)
+    }
+
+    pub(crate) fn syntax(&mut self, syntax: &Uid<TransferSyntax>) -> Result<(), Denial> {
+        self.table.veto(self.caller, self.now, |deny| deny.stops_syntax(syntax))?;
+        settle(self.row, self.row.fails_syntax(syntax), &mut self.observed)
+    }
+
+    pub(crate) fn content(&mut self, content: &Content) -> Result<(), Denial> {
+        let vetoes: Vec<_> = self.table.vetoes(self.caller, self.now).cloned().collect();
+        may_say(self.row, &vetoes, content, &mut self.observed)
+    }
+
+    pub(crate) fn size(&mut self, bytes: u64) -> Result<(), Denial> {
+        settle(self.row, self.row.fails_size(bytes), &mut self.observed)
+    }
+
+    /// The last moment at which the row allows anything to this caller, by what is known now.
+    pub(crate) fn expires(&self) -> Timestamp {
+        let row = self.row;
+        let closes = row.windows.as_ref().and_then(|windows| windows.closes_after(self.now));
+        let constraints = [closes, row.posture_ok_until].into_iter().filter(|_| !row.observes);
+        constraints.chain([row.valid_until]).flatten().fold(self.caller.not_after, Timestamp::min)
+    }
 }
 
-/// Whether an abstract syntax can be a storage class: the ones of the standard are known, any other is private.
-pub(crate) fn is_storage(class: &Uid<SopClass>) -> bool {
-    !class.as_str().starts_with("1.2.840.10008.") || sop_class::keyword(class).is_some()
+/// D4, also without the table: a permit has brought the deny rows along that ask about the data set.
+pub(crate) fn may_say(
+    row: &Row,
+    vetoes: &[Arc<DenyRow>],
+    content: &Content,
+    observed: &mut Vec<Denial>,
+) -> Result<(), Denial> {
+    first(vetoes.iter().filter_map(|deny| deny.stops_content(content))).map_or(Ok(()), Err)?;
+    settle(row, row.fails_content(content), observed)
 }
 
-pub(crate) fn denied_by(deny: &DenyRow) -> Denial {
-    Denial::new(DenialCode::DenyRow, Some(&deny.id), "a deny row matches")
+/// The first constraint that fails refuses, unless the row only observes.
+pub(crate) fn settle(row: &Row, failing: Vec<Denial>, observed: &mut Vec<Denial>) -> Result<(), Denial> {
+    if row.observes {
+        note(observed, failing);
+        return Ok(());
+    }
+    failing.into_iter().next().map_or(Ok(()), Err)
 }
 
-/// Every column of the row that can be asked before DICOM begins.
-fn in_force(row: &Row, peer: &VerifiedPeer, origin: &Origin, now: Timestamp) -> Result<(), Denial> {
-    let refuse = |code, detail: &str| Err(Denial::new(code, Some(&row.id), detail));
-    if !row.standing.in_force(now) {
-        return refuse(DenialCode::RowSuspended, "the row is suspended");
-    }
-    if row.valid_until.is_some_and(|end| now > end) {
-        return refuse(DenialCode::RowExpired, "the row's valid_until has passed");
-    }
-    if row.not_before.is_some_and(|begin| now < begin) {
-        return refuse(DenialCode::RowNotYet, "the row's not_before has not come");
-    }
-    let svid = peer.svid();
-    if now > svid.not_after() {
-        return refuse(DenialCode::SvidExpired, "the SVID has expired");
-    }
-    if row.max_svid_lifetime.is_some_and(|most| svid.not_after().since(svid.not_before()) > most) {
-        return refuse(DenialCode::SvidLifetime, "the SVID is valid for longer than the row's max_svid_lifetime");
-    }
-    if row.min_tls == Some(MinTls::Tls13) && peer.tls_version() != "TLSv1.3" {
-        return refuse(DenialCode::MinTls, "the row asks for TLS 1.3");
-    }
-    match (&row.what.vpces, &origin.vpce) {
-        (Some(_), None) => return refuse(DenialCode::VpceMissing, "the row asks for a VPC endpoint and none is known"),
-        (Some(listed), Some(own)) if !listed.contains(own) => {
-            return refuse(DenialCode::Vpce, "the row does not list the VPC endpoint");
+/// Each is told once.
+pub(crate) fn note(observed: &mut Vec<Denial>, denials: Vec<Denial>) {
+    for denial in denials {
+        if !observed.contains(&denial) {
+            observed.push(denial);
         }
-        _ => {}
     }
-    if row.what.cidrs.as_ref().is_some_and(|listed| !listed.iter().any(|net| net.contains(origin.address()))) {
-        return refuse(DenialCode::Source, "the row does not list the caller's network");
+}
+
+/// The row of which nothing fails: when AE titles were asked there is at most one, as the table was refused otherwise. If
+/// there is none, a row that only observes; if there is none either, why not.
+fn pick(candidates: Vec<Candidate<'_>>) -> Result<Candidate<'_>, Denial> {
+    let (fitting, failing): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, failing)| failing.is_empty());
+    if let Some(row) = fitting.into_iter().next() {
+        return Ok(row);
     }
-    Ok(())
+    let denial = nearest(failing.iter().filter_map(|(_, failing)| failing.first()).cloned());
+    let mut observing: Vec<_> = failing.into_iter().filter(|(row, _)| row.observes).collect();
+    observing.sort_by(|(one, _), (other, _)| one.id.cmp(&other.id));
+    // Fewest objections first; the sort is stable.
+    observing.sort_by_key(|(_, failing)| failing.len());
+    match observing.into_iter().next() {
+        Some(row) => Ok(row),
+        None => Err(denial.expect("a candidate that does not fit has failed")),
+    }
+}
+
+/// The denial of the row that came nearest to allowing it.
+fn nearest(denials: impl IntoIterator<Item = Denial>) -> Option<Denial> {
+    denials.into_iter().min_by(|one, other| other.code.cmp(&one.code).then_with(|| one.row.cmp(&other.row)))
+}
+
+/// Of deny rows that match alike, the first by name.
+fn first(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
+    denials.min_by(|one, other| one.row.cmp(&other.row))
 }

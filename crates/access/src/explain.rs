@@ -1,11 +1,12 @@
 use model::Timestamp;
 
+use crate::bundles::TrustBundles;
 use crate::certificate::Certificate;
 use crate::checks::{self, CHECKS, Case};
 use crate::path;
 use crate::rejection::RejectionCode;
-use crate::svid::{Purpose, issuers};
-use crate::trust::{Rules, TrustBundles};
+use crate::svid::{self, Purpose, issuers};
+use crate::trust::Rules;
 
 /// One rule and what it says about a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +51,8 @@ const PATH: [(&str, &str); 4] = [
 
 /// Only path building can tell.
 const CONSTRAINTS: (&str, &str) = ("V-27", "name constraints of the issuers hold");
+/// Asked about a path that holds.
+const REVOCATION: (&str, &str) = ("V-32", "it is not revoked, and neither is one that issued it");
 
 /// Judges every rule that can be judged from the certificates, and with `bundles` the chain as well; in rule order.
 /// Unlike [`verify`](crate::verify) it does not stop at the first broken rule. Made for people's eyes: no key is cut here.
@@ -91,24 +94,48 @@ fn of_leaf(
     for check in &CHECKS {
         push(&mut findings, check.rule, check.what, &(check.judge)(&case));
     }
-    let unasked =
-        |why: &str| PATH.into_iter().chain([CONSTRAINTS]).map(|(rule, what)| not_judged(rule, what, why)).collect();
-    match (bundles, domain) {
+    let unasked = |why: &str| {
+        PATH.into_iter().chain([CONSTRAINTS, REVOCATION]).map(|(rule, what)| not_judged(rule, what, why)).collect()
+    };
+    match (bundles, &id) {
         (None, _) => findings.extend::<Vec<_>>(unasked("no trust bundle was given")),
-        (_, None) => findings.extend::<Vec<_>>(unasked("the SPIFFE ID does not say which trust domain to ask")),
-        (Some(bundles), Some(domain)) => {
+        (_, Err(_)) => findings.extend::<Vec<_>>(unasked("the SPIFFE ID does not say which trust domain to ask")),
+        (Some(bundles), Ok(id)) => {
+            let denied = bundles.denies(chain, id);
+            let revocation = svid::revocation(bundles, id, rules, denied.is_some(), now);
             let at = path::moment(case.issuers.iter().chain([leaf]), now, rules.not_before_skew);
-            let built = path::anchors(bundles, domain, now, rules.not_before_skew)
+            let built = path::anchors(bundles, id.trust_domain(), now, rules.not_before_skew)
                 .and_then(|anchors| issuers.map(|_| anchors))
-                .and_then(|anchors| path::build(chain, &anchors, at, purpose));
+                .and_then(|anchors| path::build(chain, &anchors, at, purpose, &revocation).map(|_| ()));
             findings.extend(path_findings(built));
+            findings.push(revocation_finding(built, denied, !revocation.lists.is_empty(), bundles));
         }
     }
     findings
 }
 
+fn revocation_finding(
+    built: Result<(), RejectionCode>,
+    denied: Option<String>,
+    has_lists: bool,
+    bundles: &TrustBundles,
+) -> Finding {
+    let (rule, what) = REVOCATION;
+    let outcome = match (built, denied) {
+        (_, Some(why)) => Outcome::Broken(why),
+        (Err(code), None) if code.rule() == rule => Outcome::Broken(code.sentence().into()),
+        (Err(_), None) => Outcome::NotJudged("there is no path to a root".into()),
+        (Ok(()), None) if has_lists || !bundles.deny_list().is_empty() => Outcome::Holds,
+        (Ok(()), None) => Outcome::NotJudged("no revocation list and no deny-list was given".into()),
+    };
+    Finding { rule, what, outcome }
+}
+
 /// What path building found. It also sees rules that `CHECKS` has judged already, and V-27, which only it can see.
 fn path_findings(built: Result<(), RejectionCode>) -> Vec<Finding> {
+    let (rule, what) = CONSTRAINTS;
+    // It was asked about a path that holds.
+    let built = built.or_else(|code| if code.rule() == REVOCATION.0 { Ok(()) } else { Err(code) });
     let (stage, beyond) = match built {
         Err(code) if !PATH.iter().any(|(rule, _)| *rule == code.rule()) => {
             (Err(RejectionCode::ChainInvalid), Some(code))
@@ -119,7 +146,6 @@ fn path_findings(built: Result<(), RejectionCode>) -> Vec<Finding> {
     if let (Some(code), Some(last)) = (beyond, findings.last_mut()) {
         last.outcome = Outcome::Broken(code.sentence().into());
     }
-    let (rule, what) = CONSTRAINTS;
     match built {
         Ok(()) | Err(RejectionCode::NameConstraint) => push(&mut findings, rule, what, &built),
         Err(_) => findings.push(not_judged(rule, what, "there is no path to a root")),

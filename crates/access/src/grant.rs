@@ -5,7 +5,8 @@ use model::{
 };
 use model::{sop_class, transfer_syntax};
 
-use crate::decide::{Origin, is_storage};
+use crate::constraint::is_storage;
+use crate::decide::{Judgement, Origin, note};
 use crate::denial::{Denial, DenialCode};
 use crate::row::{Operation, Row};
 use crate::table::Table;
@@ -23,6 +24,8 @@ pub struct Grant {
     contexts: Vec<ContextAnswer>,
     echo: bool,
     commit: bool,
+    observed: Vec<Denial>,
+    expires: Timestamp,
     table_revision: u64,
 }
 
@@ -38,89 +41,110 @@ impl Table {
         proposal: Proposal,
         now: Timestamp,
     ) -> Result<Grant, Denial> {
-        let row = Arc::clone(self.choose(&peer, &origin, &proposal.called, &proposal.calling, now)?);
-        let answer = |proposed: &ProposedContext| ContextAnswer {
-            id: proposed.id,
-            result: self.answer(&row, &peer, proposed, now),
-        };
-        let contexts = proposal.contexts.iter().map(answer).collect();
-        let echo = self.may(Operation::Echo, &row, &peer, now).is_ok();
-        let commit = self.may(Operation::Commit, &row, &peer, now).is_ok();
+        let mut judged = self.choose(peer.caller(), &origin, &proposal.called, &proposal.calling, now)?;
+        let door = judged.afresh();
+        let mut contexts = Vec::with_capacity(proposal.contexts.len());
+        for proposed in &proposal.contexts {
+            let (result, observed) = answer(&door, proposed);
+            note(&mut judged.observed, observed);
+            contexts.push(ContextAnswer { id: proposed.id, result });
+        }
+        let may = |operation| door.afresh().operation(operation).is_ok();
+        let (echo, commit) = (may(Operation::Echo), may(Operation::Commit));
+        let (row, observed, expires) = (Arc::clone(judged.row), judged.observed.clone(), judged.expires());
         let table_revision = self.revision();
-        Ok(Grant { peer, origin, proposal, row, contexts, echo, commit, table_revision })
+        Ok(Grant { peer, origin, proposal, row, contexts, echo, commit, observed, expires, table_revision })
     }
 
     /// Asks again, of this newer table, whether a live association is still allowed.
     ///
     /// # Errors
-    /// With one of `policy_revoked`, `policy_narrowed`, `window_closed` and `svid_expired`.
+    /// With one of `kill_switch`, `policy_revoked`, `policy_narrowed`, `window_closed`, `posture` and `svid_expired`.
     pub fn still_grants(&self, grant: &Grant, now: Timestamp) -> Result<(), Denial> {
-        let row = self.same_row(grant, now)?;
+        let judged = self.same_row(grant, now)?;
         let mut accepted = grant.accepted_contexts().peekable();
         let had_some = accepted.peek().is_some();
-        if had_some && !accepted.any(|(class, syntax)| self.still_accepts(row, &grant.peer, class, syntax, now)) {
+        if had_some && !accepted.any(|(class, syntax)| still_accepts(&judged, class, syntax)) {
             let detail = "the row no longer allows any context of the association";
-            return Err(Denial::new(DenialCode::PolicyNarrowed, Some(&row.id), detail));
+            return Err(Denial::of(DenialCode::PolicyNarrowed, Some(&judged.row.id), detail));
         }
         Ok(())
     }
 
     /// Today's version of the row that made the grant, if it still covers the association for the same tenant.
-    pub(crate) fn same_row(&self, grant: &Grant, now: Timestamp) -> Result<&Arc<Row>, Denial> {
-        let id = &grant.row.id;
-        if now > grant.peer.svid().not_after() {
-            return Err(Denial::new(DenialCode::SvidExpired, Some(id), "the SVID has expired"));
+    pub(crate) fn same_row<'t>(&'t self, grant: &'t Grant, now: Timestamp) -> Result<Judgement<'t>, Denial> {
+        self.kill_switch()?;
+        let (id, caller) = (&grant.row.id, grant.peer.caller());
+        if now > caller.not_after {
+            return Err(Denial::of(DenialCode::SvidExpired, Some(id), "the SVID has expired"));
         }
-        let revoked = |detail: &str| Denial::new(DenialCode::PolicyRevoked, Some(id), detail);
-        if !self.rows().iter().any(|row| row.id == *id && row.identity.covers(grant.peer.id())) {
-            return Err(revoked("the row that allowed the association is gone"));
+        let revoked = |detail: &str| Denial::of(DenialCode::PolicyRevoked, Some(id), detail);
+        if !self.candidates(&caller.id).iter().any(|row| row.id == *id) {
+            return Err(revoked("the row that allowed the association is gone, or another speaks for the caller"));
         }
         let Proposal { called, calling, .. } = &grant.proposal;
-        match self.choose(&grant.peer, &grant.origin, called, calling, now) {
-            Ok(row) if row.id == *id && row.tenant == grant.row.tenant => Ok(row),
+        match self.choose(caller, &grant.origin, called, calling, now) {
+            Ok(judged) if judged.row.id == *id && judged.row.tenant == grant.row.tenant => Ok(judged),
             Ok(_) => Err(revoked("the association would now belong to another row or tenant")),
             Err(denial) => Err(while_alive(denial)),
         }
     }
+}
 
-    fn still_accepts(
-        &self,
-        row: &Row,
-        peer: &VerifiedPeer,
-        class: &Uid<SopClass>,
-        syntax: &Uid<TransferSyntax>,
-        now: Timestamp,
-    ) -> bool {
-        if class.as_str() == sop_class::VERIFICATION {
-            return self.may(Operation::Echo, row, peer, now).is_ok();
-        }
-        self.may_store(row, peer, class, syntax, now).is_ok()
+fn still_accepts(judged: &Judgement<'_>, class: &Uid<SopClass>, syntax: &Uid<TransferSyntax>) -> bool {
+    let mut judged = judged.afresh();
+    if class.as_str() == sop_class::VERIFICATION {
+        return judged.operation(Operation::Echo).is_ok();
     }
+    judged.class(class).and_then(|()| judged.syntax(syntax)).is_ok()
+}
 
-    /// One context, on its own (PS3.8 §9.3.3.2).
-    fn answer(&self, row: &Row, peer: &VerifiedPeer, proposed: &ProposedContext, now: Timestamp) -> ContextResult {
-        let class = &proposed.abstract_syntax;
-        let echo = class.as_str() == sop_class::VERIFICATION;
-        if !echo && !is_storage(class) {
-            return ContextResult::AbstractSyntaxNotSupported;
-        }
-        let allowed = match echo {
-            true => self.may(Operation::Echo, row, peer, now),
-            false => self.may_store_class(row, peer, class, now),
-        };
-        if allowed.is_err() {
-            return ContextResult::UserRejection;
-        }
-        let takes = |syntax: &&Uid<TransferSyntax>| match echo {
-            // C-ECHO has no data set, so the two that every peer knows are always good.
-            true => matches!(syntax.as_str(), transfer_syntax::IMPLICIT_LITTLE | transfer_syntax::EXPLICIT_LITTLE),
-            false => self.may_store(row, peer, class, syntax, now).is_ok(),
-        };
-        match proposed.transfer_syntaxes.iter().find(takes) {
-            Some(syntax) => ContextResult::Accepted(syntax.clone()),
-            None => ContextResult::TransferSyntaxesNotSupported,
+/// One context, on its own (PS3.8 §9.3.3.2), and what is only observed about it.
+fn answer(door: &Judgement<'_>, proposed: &ProposedContext) -> (ContextResult, Vec<Denial>) {
+    let class = &proposed.abstract_syntax;
+    let echo = class.as_str() == sop_class::VERIFICATION;
+    if !echo && !is_storage(class) {
+        return (ContextResult::AbstractSyntaxNotSupported, Vec::new());
+    }
+    let mut judged = door.afresh();
+    let allowed = match echo {
+        true => judged.operation(Operation::Echo),
+        false => judged.class(class),
+    };
+    if allowed.is_err() {
+        return (ContextResult::UserRejection, Vec::new());
+    }
+    let offered = proposed.transfer_syntaxes.iter();
+    let taken = match echo {
+        true => offered.filter(|syntax| is_plain(syntax)).map(|syntax| (syntax, Vec::new())).next(),
+        false => favourite(&judged, offered),
+    };
+    match taken {
+        Some((syntax, more)) => (ContextResult::Accepted(syntax.clone()), [judged.observed, more].concat()),
+        None => (ContextResult::TransferSyntaxesNotSupported, Vec::new()),
+    }
+}
+
+/// C-ECHO has no data set, so the two that every peer knows are always good.
+fn is_plain(syntax: &Uid<TransferSyntax>) -> bool {
+    matches!(syntax.as_str(), transfer_syntax::IMPLICIT_LITTLE | transfer_syntax::EXPLICIT_LITTLE)
+}
+
+/// The first syntax that the row lists; if it lists none, the first that it only observes.
+fn favourite<'p>(
+    judged: &Judgement<'_>,
+    offered: impl Iterator<Item = &'p Uid<TransferSyntax>>,
+) -> Option<(&'p Uid<TransferSyntax>, Vec<Denial>)> {
+    let mut observed = None;
+    for syntax in offered {
+        let mut judged = judged.afresh();
+        match judged.syntax(syntax) {
+            Ok(()) if judged.observed.is_empty() => return Some((syntax, Vec::new())),
+            Ok(()) => observed = observed.or(Some((syntax, judged.observed))),
+            Err(_) => {}
         }
     }
+    observed
 }
 
 /// What a denial means for an association that was allowed before.
@@ -128,8 +152,8 @@ fn while_alive(denial: Denial) -> Denial {
     use DenialCode::*;
     let code = match denial.code {
         NoRow | RowSuspended | DenyRow => PolicyRevoked,
-        RowExpired | RowNotYet => WindowClosed,
-        SvidExpired => SvidExpired,
+        RowExpired | RowNotYet | OutsideWindow => WindowClosed,
+        KillSwitch | SvidExpired | Posture => denial.code,
         _ => PolicyNarrowed,
     };
     Denial { code, ..denial }
@@ -196,11 +220,17 @@ impl Grant {
         self.commit
     }
 
-    /// The earlier of the SVID's end and the row's `valid_until`: nothing is committed after it.
+    /// What its row would have refused if it did not only observe; empty for a row that is enforced.
+    #[must_use]
+    pub fn observed(&self) -> &[Denial] {
+        &self.observed
+    }
+
+    /// The earliest of the SVID's end, and the row's `valid_until`, `posture_ok_until` and end of its window: nothing is
+    /// committed after it.
     #[must_use]
     pub fn expires(&self) -> Timestamp {
-        let svid = self.peer.svid().not_after();
-        self.row.valid_until.map_or(svid, |row| row.min(svid))
+        self.expires
     }
 
     /// Class and transfer syntax of each accepted context.

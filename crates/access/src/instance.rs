@@ -6,7 +6,8 @@ use model::{
     Timestamp, TransferSyntax, Uid,
 };
 
-use crate::decide::denied_by;
+use crate::content::Content;
+use crate::decide::{may_say, settle};
 use crate::denial::{Denial, DenialCode};
 use crate::grant::Grant;
 use crate::row::{DenyRow, Row};
@@ -20,6 +21,7 @@ pub struct Permit {
     row: Arc<Row>,
     /// Deny rows that ask about the data set itself.
     vetoes: Vec<Arc<DenyRow>>,
+    observed: Vec<Denial>,
     table_revision: u64,
 }
 
@@ -45,7 +47,8 @@ pub struct AuthorisedInstance {
     /// Shared with the clearance, which is for this very instance and not for another of the same name.
     name: Arc<InstanceName>,
     transfer_syntax: Uid<TransferSyntax>,
-    modality: Option<String>,
+    content: Content,
+    observed: Vec<Denial>,
     table_revision: u64,
 }
 
@@ -55,6 +58,7 @@ pub struct Cleared {
     name: Arc<InstanceName>,
     revision: u64,
     expires: Timestamp,
+    observed: Vec<Denial>,
 }
 
 impl Table {
@@ -63,8 +67,8 @@ impl Table {
     /// # Errors
     /// When the association itself is no longer allowed, or class or transfer syntax are not.
     pub fn permit(&self, grant: &Arc<Grant>, claim: InstanceClaim, now: Timestamp) -> Result<Permit, Denial> {
-        let row = self.same_row(grant, now)?;
-        let refuse = |code, detail: &str| Err(Denial::new(code, Some(&row.id), detail));
+        let mut judged = self.same_row(grant, now)?;
+        let refuse = |code, detail: &str| Err(Denial::of(code, Some(&judged.row.id), detail));
         let mut of_class = grant.accepted_contexts().filter(|(class, _)| **class == claim.class).peekable();
         if of_class.peek().is_none() {
             return refuse(DenialCode::SopClass, "the association has no accepted context for the SOP class");
@@ -72,55 +76,56 @@ impl Table {
         if !of_class.any(|(_, syntax)| *syntax == claim.transfer_syntax) {
             return refuse(DenialCode::TransferSyntax, "no context was accepted with the transfer syntax");
         }
-        self.may_store(row, grant.peer(), &claim.class, &claim.transfer_syntax, now)?;
-        let vetoes = self.vetoes(grant.peer(), now).filter(|deny| deny.what.modalities.is_some()).cloned().collect();
-        Ok(Permit { grant: Arc::clone(grant), claim, row: Arc::clone(row), vetoes, table_revision: self.revision() })
+        judged.class(&claim.class)?;
+        judged.syntax(&claim.transfer_syntax)?;
+        let vetoes = self.vetoes(grant.peer().caller(), now).filter(|deny| deny.asks_content()).cloned().collect();
+        let (row, observed) = (Arc::clone(judged.row), judged.observed);
+        Ok(Permit { grant: Arc::clone(grant), claim, row, vetoes, observed, table_revision: self.revision() })
     }
 }
 
 impl Permit {
+    /// Today's version of the row that allows it.
+    #[must_use]
+    pub fn row(&self) -> &Row {
+        &self.row
+    }
+
     /// What the command said.
     #[must_use]
     pub fn claim(&self) -> &InstanceClaim {
         &self.claim
     }
 
-    /// D4: whether the data set says what the command said, and the row allows its modality.
+    /// What the row would have refused so far if it did not only observe: everything that today's table says about the
+    /// association and the command, also what [`Grant::observed`] had already.
+    #[must_use]
+    pub fn observed(&self) -> &[Denial] {
+        &self.observed
+    }
+
+    /// D4: whether the data set says what the command said, and the row allows its modality, issuer and institution.
     ///
     /// # Errors
     /// When they contradict each other, or it does not.
-    pub fn confirm(self, head: InstanceHead) -> Result<AuthorisedInstance, Contradiction> {
-        let InstanceHead { name, modality, .. } = head;
-        if name.class != self.claim.class {
+    pub fn confirm(mut self, head: InstanceHead) -> Result<AuthorisedInstance, Contradiction> {
+        if head.name.class != self.claim.class {
             return Err(Contradiction::Class);
         }
-        if name.instance != self.claim.instance {
+        if head.name.instance != self.claim.instance {
             return Err(Contradiction::Instance);
         }
-        // PS3.5 §6.2: spaces around a CS are not significant.
-        let modality = modality.map(|written| written.trim_matches([' ', '\0']).to_owned());
-        may_have_modality(&self.row, &self.vetoes, modality.as_deref()).map_err(Contradiction::NotAllowed)?;
+        let content = Content::of(&head);
+        may_say(&self.row, &self.vetoes, &content, &mut self.observed).map_err(Contradiction::NotAllowed)?;
         Ok(AuthorisedInstance {
             grant: self.grant,
             row: self.row,
-            name: Arc::new(name),
+            name: Arc::new(head.name),
             transfer_syntax: self.claim.transfer_syntax,
-            modality,
+            content,
+            observed: self.observed,
             table_revision: self.table_revision,
         })
-    }
-}
-
-fn may_have_modality(row: &Row, vetoes: &[Arc<DenyRow>], modality: Option<&str>) -> Result<(), Denial> {
-    let missing_matches = |listed: &std::collections::BTreeSet<String>| modality.is_none_or(|own| listed.contains(own));
-    if let Some(deny) = vetoes.iter().find(|deny| deny.what.modalities.as_ref().is_some_and(missing_matches)) {
-        return Err(denied_by(deny));
-    }
-    match (&row.what.modalities, modality) {
-        (Some(listed), own) if !own.is_some_and(|own| listed.contains(own)) => {
-            Err(Denial::new(DenialCode::Modality, Some(&row.id), "the row does not list the modality"))
-        }
-        _ => Ok(()),
     }
 }
 
@@ -143,6 +148,12 @@ impl AuthorisedInstance {
         &self.transfer_syntax
     }
 
+    /// What the data set says that a row may ask about.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// The association it came on.
     #[must_use]
     pub fn grant(&self) -> &Arc<Grant> {
@@ -155,28 +166,35 @@ impl AuthorisedInstance {
         self.row.on_conflict
     }
 
-    /// Whether only the tenant that was first to write a study may add to it.
-    #[must_use]
-    pub fn binds_study(&self) -> bool {
-        self.row.binds_study
-    }
-
     /// What to do when its study holds another patient's instances.
     #[must_use]
     pub fn on_patient_conflict(&self) -> OnPatientConflict {
         self.row.on_patient_conflict
     }
 
-    /// What to do when its very bytes are held.
+    /// What to do when these very bytes are held already.
     #[must_use]
     pub fn on_duplicate(&self) -> OnDuplicate {
         self.row.on_duplicate
     }
 
-    /// The issuer that its Patient ID gets in the index if the data set has none.
+    /// Whether it may only be added to a study that its tenant wrote first.
+    #[must_use]
+    pub fn binds_study(&self) -> bool {
+        self.row.binds_study
+    }
+
+    /// The issuer of the Patient ID that the row assigns because the data set names none. It is for the index: the stored
+    /// bytes are those that were sent.
     #[must_use]
     pub fn assigned_issuer(&self) -> Option<&str> {
-        self.row.assigned_issuer.as_deref()
+        self.row.coerce_issuer.as_deref().filter(|_| self.content.issuer().is_none())
+    }
+
+    /// What the row would have refused if it did not only observe; all but the size, which is not known yet.
+    #[must_use]
+    pub fn observed(&self) -> &[Denial] {
+        &self.observed
     }
 
     /// The row's own quiet time.
@@ -194,15 +212,17 @@ impl AuthorisedInstance {
     /// Whether the row allows a data set of so many bytes. To be asked while they pass.
     ///
     /// # Errors
-    /// When there are more than the row's `max_instance_bytes`.
+    /// When there are more than the row's `max_instance_bytes`, unless it only observes.
     pub fn allows_size(&self, bytes: u64) -> Result<(), Denial> {
-        match self.row.max_instance_bytes {
-            Some(most) if bytes > most => {
-                let detail = format!("the data set is larger than the row's {most} bytes");
-                Err(Denial::new(DenialCode::InstanceSize, Some(&self.row.id), detail))
-            }
-            _ => Ok(()),
-        }
+        settle(&self.row, self.row.fails_size(bytes), &mut Vec::new())
+    }
+
+    /// What [`AuthorisedInstance::allows_size`] would have refused if the row did not only observe.
+    #[must_use]
+    pub fn observed_size(&self, bytes: u64) -> Option<Denial> {
+        let mut observed = Vec::new();
+        settle(&self.row, self.row.fails_size(bytes), &mut observed).ok()?;
+        observed.pop()
     }
 
     /// Who sent it.
@@ -234,14 +254,12 @@ impl AuthorisedInstance {
     /// # Errors
     /// When anything that was asked before no longer holds.
     pub fn clear(&self, table: &Table, now: Timestamp) -> Result<Cleared, Denial> {
-        let peer = self.grant.peer();
-        let row = table.same_row(&self.grant, now)?;
-        table.may_store(row, peer, &self.name.class, &self.transfer_syntax, now)?;
-        let vetoes: Vec<_> = table.vetoes(peer, now).cloned().collect();
-        may_have_modality(row, &vetoes, self.modality.as_deref())?;
-        let svid = peer.svid().not_after();
-        let expires = row.valid_until.map_or(svid, |end| end.min(svid));
-        Ok(Cleared { name: Arc::clone(&self.name), revision: table.revision(), expires })
+        let mut judged = table.same_row(&self.grant, now)?;
+        judged.class(&self.name.class)?;
+        judged.syntax(&self.transfer_syntax)?;
+        judged.content(&self.content)?;
+        let (revision, expires) = (table.revision(), judged.expires());
+        Ok(Cleared { name: Arc::clone(&self.name), revision, expires, observed: judged.observed })
     }
 }
 
@@ -250,6 +268,12 @@ impl Cleared {
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// What the row would have refused by then if it did not only observe; all but the size.
+    #[must_use]
+    pub fn observed(&self) -> &[Denial] {
+        &self.observed
     }
 
     /// Whether this clearance is for this very instance.

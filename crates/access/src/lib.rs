@@ -5,21 +5,35 @@
 //! It never opens a socket or a file, never reads the clock, and never takes an identity from anything but a completed
 //! handshake.
 
+mod bundles;
+mod caller;
 mod certificate;
 mod checks;
+mod constraint;
+mod content;
 mod decide;
 mod denial;
+mod denylist;
 mod explain;
 mod grant;
+mod identity;
 mod instance;
+mod jwks;
+mod lint;
 mod path;
+mod question;
+mod quota;
 mod rejection;
+mod revocation;
 mod row;
+mod signature;
 mod svid;
 mod table;
 mod tls;
 mod trust;
 mod verifier;
+mod window;
+mod words;
 mod written;
 
 #[cfg(test)]
@@ -27,14 +41,23 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use bundles::{BundleSource, CrlFacts, TrustBundles, authority_domain};
+pub use caller::Caller;
+pub use content::Content;
 pub use decide::Origin;
 pub use denial::{Denial, DenialCode};
+pub use denylist::{DenyList, DenyListError};
 pub use explain::{Finding, Outcome, explain};
 pub use grant::Grant;
+pub use identity::Identity;
 pub use instance::{AuthorisedInstance, Cleared, Contradiction, Permit};
+pub use question::{Answer, Question, RowFinding, RowOutcome};
+pub use quota::{Limits, Rate};
 pub use rejection::{Rejection, RejectionCode};
-pub use row::{DenyRow, MinTls, Row, Standing, Subject};
+pub use row::{Cidr, DenyRow, Effect, MinTls, Operation, Row, Standing, Subject};
+pub use signature::{SignatureError, verify_table_signature};
 pub use svid::{Purpose, Svid, verify};
 pub use table::{Table, TableError};
 pub use tls::{Call, Handshake, Trust, VerifiedPeer};
-pub use trust::{Identity, Rules, Strictness, TrustBundles, TrustError, authority_domain};
+pub use trust::{Rules, Strictness, TrustError};
+pub use window::Windows;

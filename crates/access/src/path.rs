@@ -1,22 +1,23 @@
-//! V-14 to V-18, V-27: the path to a root of the claimed trust domain, and of no other.
+//! V-14 to V-18, V-27, V-32: the path to a root of the claimed trust domain, and of no other.
 
 use std::time::Duration;
 
 use model::{Timestamp, TrustDomain};
 use rustls::SignatureScheme;
 use rustls::crypto::WebPkiSupportedAlgorithms;
-use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use rustls::pki_types::{CertificateDer, TrustAnchor};
 use webpki::aws_lc_rs::{
     ECDSA_P256_SHA256, ECDSA_P256_SHA384, ECDSA_P384_SHA256, ECDSA_P384_SHA384, ED25519, RSA_PKCS1_2048_8192_SHA256,
     RSA_PKCS1_2048_8192_SHA384, RSA_PKCS1_2048_8192_SHA512, RSA_PSS_2048_8192_SHA256_LEGACY_KEY,
     RSA_PSS_2048_8192_SHA384_LEGACY_KEY, RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 };
-use webpki::{EndEntityCert, Error, KeyUsage};
+use webpki::{EndEntityCert, Error, KeyUsage, VerifiedPath};
 
+use crate::bundles::TrustBundles;
 use crate::certificate::Certificate;
 use crate::rejection::RejectionCode::{self, *};
+use crate::revocation::{Revocation, unix};
 use crate::svid::Purpose;
-use crate::trust::TrustBundles;
 
 /// V-31, for certificates and for the handshake alike: ECDSA P-256 and P-384, Ed25519, RSA of 2048 bits or more; SHA-2.
 pub(crate) static ALGORITHMS: WebPkiSupportedAlgorithms = WebPkiSupportedAlgorithms {
@@ -60,13 +61,15 @@ pub(crate) fn anchors(
     if anchors.is_empty() { Err(TdNoKeys) } else { Ok(anchors) }
 }
 
-/// Builds and checks a path from the leaf to one of `anchors` (RFC 5280 §6.1, by webpki with its own work budget).
+/// Builds and checks a path from the leaf to one of `anchors` (RFC 5280 §6.1, by webpki with its own work budget) on which
+/// nothing is revoked. Gives the names of the issuers on that path, the leaf's first.
 pub(crate) fn build(
     chain: &[&[u8]],
     anchors: &[TrustAnchor<'_>],
     at: Timestamp,
     purpose: Purpose,
-) -> Result<(), RejectionCode> {
+    revocation: &Revocation<'_>,
+) -> Result<Vec<Box<[u8]>>, RejectionCode> {
     let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(*der)).collect();
     let (leaf, intermediates) = chain.split_first().ok_or(NoClientCert)?;
     let leaf = EndEntityCert::try_from(leaf).map_err(|_| LeafMalformed)?;
@@ -74,9 +77,13 @@ pub(crate) fn build(
         Purpose::Client => KeyUsage::client_auth(),
         Purpose::Server => KeyUsage::server_auth(),
     };
-    leaf.verify_for_usage(ALGORITHMS.all, anchors, intermediates, unix(at), usage, None, None)
-        .map(|_| ())
-        .map_err(|error| code(&error))
+    let at = unix(at);
+    let unrevoked = |path: &VerifiedPath<'_>| revocation.judge(path, at, usage);
+    let path = leaf
+        .verify_for_usage(ALGORITHMS.all, anchors, intermediates, at, usage, None, Some(&unrevoked))
+        .map_err(|error| code(&error))?;
+    let beyond = path.intermediate_certificates().map(|issuer| issuer.issuer().into());
+    Ok([leaf.issuer().into()].into_iter().chain(beyond).collect())
 }
 
 /// The moment at which the path is judged: now, or a little later where a certificate of the chain begins within the
@@ -87,11 +94,6 @@ pub(crate) fn moment<'a>(
     skew: Duration,
 ) -> Timestamp {
     certificates.map(|certificate| certificate.not_before).filter(|begin| *begin <= now.plus(skew)).fold(now, Ord::max)
-}
-
-fn unix(moment: Timestamp) -> UnixTime {
-    let seconds = u64::try_from(moment.as_millis() / 1000).unwrap_or(0);
-    UnixTime::since_unix_epoch(Duration::from_secs(seconds))
 }
 
 fn code(error: &Error) -> RejectionCode {
@@ -109,6 +111,8 @@ fn code(error: &Error) -> RejectionCode {
         Error::UnsupportedSignatureAlgorithmContext(_) | Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
             WeakKey
         }
+        Error::CertRevoked => Revoked,
+        Error::UnknownRevocationStatus => RevocationUnknown,
         _ => ChainInvalid,
     }
 }

@@ -18,12 +18,14 @@ pub struct Rejection {
     pub serial: Option<String>,
     /// End of the leaf's validity.
     pub not_after: Option<Timestamp>,
+    /// What our own deny-list says about it, where that is the reason.
+    pub note: Option<String>,
 }
 
 impl Rejection {
     /// A rejection of which nothing more is known.
     pub(crate) fn bare(code: RejectionCode) -> Self {
-        Self { code, claimed: None, leaf: None, serial: None, not_after: None }
+        Self { code, claimed: None, leaf: None, serial: None, not_after: None, note: None }
     }
 }
 
@@ -33,7 +35,8 @@ impl fmt::Display for Rejection {
             Some(id) => write!(f, "the certificate that claims {id} was refused: ")?,
             None => write!(f, "the peer was refused: ")?,
         }
-        write!(f, "{} ({}, {})", self.code.sentence(), self.code.rule(), self.code.as_str())
+        write!(f, "{} ({}, {})", self.code.sentence(), self.code.rule(), self.code.as_str())?;
+        self.note.as_ref().map_or(Ok(()), |note| write!(f, "; {note}"))
     }
 }
 
@@ -101,6 +104,8 @@ codes! {
     Lifetime = "lifetime", "V-29", "its certificate is valid for longer than is allowed";
     Expiring = "expiring", "V-30", "its certificate expires within moments; a new one is needed";
     WeakKey = "weak_key", "V-31", "a key or signature is not ECDSA P-256 or P-384, Ed25519, or RSA of 2048 bits or more, with SHA-2";
+    Revoked = "revoked", "V-32", "its certificate or one that issued it is revoked, or is on the local deny-list";
+    RevocationUnknown = "revocation_unknown", "V-32", "no revocation list that is still in force tells about its certificate or one that issued it";
     Handshake = "handshake", "V-33", "it did not prove in one full handshake that it holds the key of its certificate";
     UnexpectedId = "unexpected_id", "V-34", "it is not the workload that was to be reached";
 }

@@ -8,6 +8,9 @@ use model::{
     TransferSyntax, Uid, transfer_syntax,
 };
 
+use crate::quota::Limits;
+use crate::window::Windows;
+
 /// One row that allows: who, in whose name, and what. Everything that it does not say is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
@@ -19,16 +22,20 @@ pub struct Row {
     pub(crate) standing: Standing,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) valid_until: Option<Timestamp>,
+    pub(crate) windows: Option<Windows>,
+    pub(crate) posture_ok_until: Option<Timestamp>,
     pub(crate) min_tls: Option<MinTls>,
     pub(crate) max_svid_lifetime: Option<Duration>,
-    pub(crate) on_conflict: OnConflict,
+    pub(crate) require_vpce: bool,
+    pub(crate) observes: bool,
+    pub(crate) coerce_issuer: Option<String>,
     pub(crate) binds_study: bool,
+    pub(crate) on_conflict: OnConflict,
     pub(crate) on_patient_conflict: OnPatientConflict,
     pub(crate) on_duplicate: OnDuplicate,
-    pub(crate) assigned_issuer: Option<String>,
     pub(crate) quiet: Option<Duration>,
     pub(crate) max_wait: Option<Duration>,
-    pub(crate) max_associations: Option<u32>,
+    pub(crate) limits: Limits,
     pub(crate) max_instance_bytes: Option<u64>,
     pub(crate) notes: Notes,
 }
@@ -55,18 +62,32 @@ impl Row {
         not_before: Option<Timestamp> = |row| row.not_before;
         /// It allows nothing later.
         valid_until: Option<Timestamp> = |row| row.valid_until;
+        /// The weekly times at which it allows anything; `None` is always.
+        windows: Option<&Windows> = |row| row.windows.as_ref();
+        /// Until when the caller's machine is known to be in order; it allows nothing later.
+        posture_ok_until: Option<Timestamp> = |row| row.posture_ok_until;
+        /// Whether its constraints refuse nothing and are only told: observe mode.
+        observes: bool = |row| row.observes;
         /// The oldest TLS version that it takes.
         min_tls: Option<MinTls> = |row| row.min_tls;
         /// The longest validity of an SVID that it takes, where that is less than the house's own.
         max_svid_lifetime: Option<Duration> = |row| row.max_svid_lifetime;
         /// What to do with other bytes under a UID that is already held.
         on_conflict: OnConflict = |row| row.on_conflict;
+        /// What to do with another patient's instance in a study that is already held.
+        on_patient_conflict: OnPatientConflict = |row| row.on_patient_conflict;
+        /// What to do with the same bytes again.
+        on_duplicate: OnDuplicate = |row| row.on_duplicate;
+        /// Whether it may only add to studies that its own tenant wrote first.
+        binds_study: bool = |row| row.binds_study;
         /// How long no instance may come before a study is stable, if not the house's own span.
         quiet: Option<Duration> = |row| row.quiet;
         /// When a study is called stable although instances still come, if not the house's own span.
         max_wait: Option<Duration> = |row| row.max_wait;
         /// How many associations it may have at once: for the gateway, which counts them.
-        max_associations: Option<u32> = |row| row.max_associations;
+        max_associations: Option<u32> = |row| row.limits.max_associations.map(std::num::NonZeroU32::get);
+        /// Everything that the gateway counts for it.
+        limits: &Limits = |row| &row.limits;
         /// The largest data set in bytes: for the gateway, which sees them pass.
         max_instance_bytes: Option<u64> = |row| row.max_instance_bytes;
         /// Who answers for it.
@@ -88,8 +109,8 @@ impl Row {
 
 /// One row that denies, to those whom it names: it wins over every row that allows.
 ///
-/// Any one of its populated columns is enough; an attribute that a request should have and has not counts as a match. With
-/// no column populated it denies everything.
+/// It speaks within `not_before`, `valid_until` and `windows`. Then any one of its other populated columns is enough, and an
+/// attribute that a request should have and has not counts as a match. With no such column it denies everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenyRow {
     pub(crate) id: String,
@@ -99,6 +120,7 @@ pub struct DenyRow {
     pub(crate) standing: Standing,
     pub(crate) not_before: Option<Timestamp>,
     pub(crate) valid_until: Option<Timestamp>,
+    pub(crate) windows: Option<Windows>,
     pub(crate) notes: Notes,
 }
 
@@ -112,14 +134,6 @@ impl DenyRow {
         standing: &Standing = |row| &row.standing;
         /// Why it is there.
         ticket: Option<&str> = |row| row.notes.ticket.as_deref();
-    }
-
-    /// Whether it speaks about this caller at this time.
-    pub(crate) fn concerns(&self, id: &SpiffeId, now: Timestamp) -> bool {
-        self.identity.as_ref().is_none_or(|subject| subject.covers(id))
-            && self.standing.in_force(now)
-            && self.not_before.is_none_or(|begin| begin <= now)
-            && self.valid_until.is_none_or(|end| now <= end)
     }
 }
 
@@ -174,6 +188,27 @@ impl Standing {
     }
 }
 
+/// What a row is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Effect {
+    /// It allows what all of its columns allow.
+    Allow,
+    /// It denies.
+    Deny,
+}
+
+impl Effect {
+    /// As it is written in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Deny => "deny",
+        }
+    }
+}
+
 /// The oldest TLS version that a row takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
 #[allow(missing_docs, reason = "each is the version of its name")]
@@ -204,6 +239,8 @@ pub(crate) struct Columns {
     pub(crate) classes: Option<Choice<Uid<SopClass>>>,
     pub(crate) syntaxes: Option<Choice<Uid<TransferSyntax>>>,
     pub(crate) modalities: Option<BTreeSet<String>>,
+    pub(crate) issuers: Option<BTreeSet<String>>,
+    pub(crate) institutions: Option<BTreeSet<String>>,
     pub(crate) operations: Option<BTreeSet<Operation>>,
     pub(crate) vpces: Option<BTreeSet<String>>,
     pub(crate) cidrs: Option<Vec<Cidr>>,
@@ -231,7 +268,7 @@ impl Columns {
 /// An operation that a row can allow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Operation {
+pub enum Operation {
     /// C-ECHO.
     Echo,
     /// C-STORE.
@@ -268,14 +305,15 @@ impl<T: Ord> Choice<T> {
 
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Cidr {
+pub struct Cidr {
     address: IpAddr,
     bits: u32,
 }
 
 impl Cidr {
     /// Parses `192.0.2.0/24` or `2001:db8::/32`; bits beyond the prefix must be zero, as a slip of the pen is likely then.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
         let plain = !bits.is_empty() && bits.bytes().all(|digit| digit.is_ascii_digit());
         let network = Self { address: address.parse().ok()?, bits: bits.parse().ok().filter(|_| plain)? };
@@ -284,7 +322,9 @@ impl Cidr {
         (network.bits <= width && host_bits == 0).then_some(network)
     }
 
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    /// Whether this address is one of the network's.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         // An IPv4 peer on a dual-stack socket comes as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && wide(address) & self.mask() == wide(self.address)
@@ -293,6 +333,12 @@ impl Cidr {
     /// The counted bits, at the top.
     fn mask(&self) -> u128 {
         u128::MAX.checked_shl(128_u32.saturating_sub(self.bits)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Cidr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.bits)
     }
 }
 

@@ -1,20 +1,23 @@
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use model::{Digest, SpiffeId, TrustDomain};
+use model::{Digest, SpiffeId, Tenant, TrustDomain};
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::row::{Choice, DenyRow, Operation, Row, Subject};
-use crate::written::{Effect, Fault, Written};
+use crate::quota::Limits;
+use crate::row::{Choice, DenyRow, Effect, Row, Subject};
+use crate::written::{Fault, Mode, Written, WrittenTenant};
 
 /// The access table: one immutable snapshot. A changed table is a new one.
 #[derive(Debug)]
 pub struct Table {
     revision: u64,
     digest: Digest,
+    kill_switch: bool,
+    tenants: BTreeMap<Tenant, Limits>,
     rows: Vec<Arc<Row>>,
     deny_rows: Vec<Arc<DenyRow>>,
     exact: HashMap<SpiffeId, Vec<Arc<Row>>>,
@@ -56,7 +59,13 @@ impl fmt::Display for TableError {
 struct File {
     revision: u64,
     #[serde(default)]
+    mode: Mode,
+    #[serde(default)]
+    kill_switch: bool,
+    #[serde(default)]
     allow_prefix: Vec<String>,
+    #[serde(default)]
+    tenant: Vec<Spanned<toml::Table>>,
     #[serde(default)]
     row: Vec<Spanned<toml::Table>>,
 }
@@ -103,11 +112,17 @@ impl Table {
         let mut table = Self {
             revision: file.revision,
             digest: Digest::of(text.as_bytes()),
+            kill_switch: file.kill_switch,
+            tenants: BTreeMap::new(),
             rows: Vec::new(),
             deny_rows: Vec::new(),
             exact: HashMap::new(),
             prefixes: Vec::new(),
         };
+        for tenant in file.tenant {
+            let place = Place { text, span: tenant.span(), id: None };
+            table.limit(tenant.into_inner(), &place)?;
+        }
         let mut ids = BTreeSet::new();
         for row in file.row {
             let span = row.span();
@@ -119,20 +134,36 @@ impl Table {
             {
                 return Err(place.error(Some("id"), "is there twice: every row needs its own"));
             }
-            table.add(row, &prefixes, &place)?;
+            table.add(row, &prefixes, file.mode, &place)?;
         }
         table.prefixes.sort_by_key(|row| std::cmp::Reverse(row.identity.to_string().len()));
         Ok(table)
     }
 
-    fn add(&mut self, row: toml::Table, domains: &BTreeSet<TrustDomain>, place: &Place<'_>) -> Result<(), TableError> {
+    fn limit(&mut self, tenant: toml::Table, place: &Place<'_>) -> Result<(), TableError> {
+        let written: WrittenTenant = tenant.try_into().map_err(|error| unreadable(&error, place))?;
+        let (name, limits) = written.into_limits().map_err(|fault| place.fault(fault))?;
+        if self.tenants.contains_key(&name) {
+            return Err(place.error(Some("name"), format!("{:?} is there twice: keep one", name.as_str())));
+        }
+        self.tenants.insert(name, limits);
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        row: toml::Table,
+        domains: &BTreeSet<TrustDomain>,
+        mode: Mode,
+        place: &Place<'_>,
+    ) -> Result<(), TableError> {
         let written: Written = row.try_into().map_err(|error: toml::de::Error| unreadable(&error, place))?;
         if written.effect == Effect::Deny {
             let row = written.into_deny_row().map_err(|fault| place.fault(fault))?;
             self.deny_rows.push(Arc::new(row));
             return Ok(());
         }
-        let row = Arc::new(written.into_row(domains).map_err(|fault| place.fault(fault))?);
+        let row = Arc::new(written.into_row(domains, mode).map_err(|fault| place.fault(fault))?);
         if let Some(other) = self.rows.iter().find(|other| overlap(other, &row)) {
             let problem = format!(
                 "and row {:?} allow the same identity the same AE titles, so it would be unclear which one decides: \
@@ -173,14 +204,27 @@ impl Table {
         &self.deny_rows
     }
 
-    /// What is legal and perhaps not meant, one sentence each.
+    /// Whether it denies everything to everybody (`kill_switch = true`).
     #[must_use]
-    pub fn warnings(&self) -> Vec<String> {
-        let denied = self.deny_rows.iter().filter(|row| row.identity.is_none() && row.what.is_bare());
-        denied
-            .map(|row| format!("row {:?} denies everything to everybody", row.id))
-            .chain(self.rows.iter().flat_map(|row| row_warnings(row)))
-            .collect()
+    pub fn is_killed(&self) -> bool {
+        self.kill_switch
+    }
+
+    /// What all rows of a tenant may do together: for the gateway, which counts. `None`: nothing is limited.
+    #[must_use]
+    pub fn tenant_limits(&self, tenant: &Tenant) -> Option<&Limits> {
+        self.tenants.get(tenant)
+    }
+
+    /// The tenants with limits, by name.
+    pub(crate) fn limited_tenants(&self) -> impl Iterator<Item = &Tenant> {
+        self.tenants.keys()
+    }
+
+    /// The rows that speak for this identity, in the order in which they are asked.
+    #[must_use]
+    pub fn rows_of(&self, id: &SpiffeId) -> Vec<Arc<Row>> {
+        self.candidates(id).into_iter().cloned().collect()
     }
 
     /// The rows that speak for this identity: those that name it exactly; if there is none, those with the longest prefix
@@ -216,38 +260,4 @@ fn overlap(one: &Row, other: &Row) -> bool {
     one.identity == other.identity
         && both(one.what.called.as_ref(), other.what.called.as_ref())
         && both(one.what.calling.as_ref(), other.what.calling.as_ref())
-}
-
-fn row_warnings(row: &Row) -> Vec<String> {
-    fn any<T>(choice: Option<&Choice<T>>) -> bool {
-        choice.is_some_and(|choice| choice.any)
-    }
-    fn nothing<T>(choice: Option<&Choice<T>>) -> bool {
-        choice.is_none_or(|choice| !choice.any && choice.of.is_empty())
-    }
-    let what = &row.what;
-    let stores = what.allows(Operation::Store);
-    let columns = [
-        ("called_aets", any(what.called.as_ref()), nothing(what.called.as_ref())),
-        ("calling_aets", any(what.calling.as_ref()), nothing(what.calling.as_ref())),
-        ("sop_classes", any(what.classes.as_ref()), stores && nothing(what.classes.as_ref())),
-        ("transfer_syntaxes", any(what.syntaxes.as_ref()), stores && nothing(what.syntaxes.as_ref())),
-        ("operations", false, what.operations.as_ref().is_none_or(BTreeSet::is_empty)),
-    ];
-    let mut warnings = Vec::new();
-    for (field, any, nothing) in columns {
-        if any {
-            warnings.push(format!("row {:?}: {field} has \"*\", which allows every value", row.id));
-        }
-        if nothing {
-            warnings.push(format!("row {:?}: {field} is not there or empty, so the row allows nothing", row.id));
-        }
-    }
-    if matches!(row.identity, Subject::Prefix(_)) {
-        warnings.push(format!("row {:?}: prefix lets in identities that nobody has listed", row.id));
-    }
-    if row.notes.owner.is_none() {
-        warnings.push(format!("row {:?}: owner is not there, so nobody answers for it", row.id));
-    }
-    warnings
 }

@@ -300,7 +300,7 @@ pub(crate) fn peer_over(id: &str, version: &'static SupportedProtocolVersion) ->
     let own = format!("spiffe://{}", id.trust_domain());
     let ca = Ca::root_with(|params| params.subject_alt_names = vec![uri(&own)]);
     let bundles = TrustBundles::new([(id.trust_domain().clone(), ca.pem.as_bytes())]).expect("usable");
-    let handshake = ca.leaf(GATEWAY).trust(bundles).await_caller();
+    let handshake = ca.leaf(GATEWAY).trust(bundles).await_caller(now());
     let (server, _, result) = shake(handshake.config(), ca.leaf(id.as_str()).stranger(version));
     result.expect("a good SVID");
     Arc::new(handshake.finish(&server).expect("a good SVID"))

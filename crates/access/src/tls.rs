@@ -10,11 +10,17 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{CommonState, HandshakeKind, ProtocolVersion};
 
+use crate::bundles::TrustBundles;
+use crate::caller::Caller;
+use crate::identity::Identity;
 use crate::path::ALGORITHMS;
 use crate::rejection::{Rejection, RejectionCode};
-use crate::svid::{Purpose, Svid, verify};
-use crate::trust::{Identity, Rules, TrustBundles, TrustError};
+use crate::svid::{Moments, Purpose, Svid, judge};
+use crate::trust::{Rules, Strictness, TrustError};
 use crate::verifier::{Seen, Verifier};
+
+/// For configurations that shake no hands.
+const EPOCH: Timestamp = Timestamp::from_seconds(0);
 
 /// Who we are, whom we trust and by which rules: the only maker of rustls configurations in the house.
 ///
@@ -38,8 +44,8 @@ impl Trust {
         let provider =
             CryptoProvider { signature_verification_algorithms: ALGORITHMS, ..aws_lc_rs::default_provider() };
         let trust = Self { identity, bundles: Arc::new(bundles), rules, provider: Arc::new(provider), shown };
-        trust.server_config(trust.verifier(Purpose::Client, None)).map_err(TrustError::Tls)?;
-        trust.client_config(trust.verifier(Purpose::Server, None)).map_err(TrustError::Tls)?;
+        trust.server_config(trust.verifier(Purpose::Client, None, EPOCH)).map_err(TrustError::Tls)?;
+        trust.client_config(trust.verifier(Purpose::Server, None, EPOCH)).map_err(TrustError::Tls)?;
         Ok(trust)
     }
 
@@ -55,30 +61,27 @@ impl Trust {
         &self.bundles
     }
 
-    /// The measures of the rules.
+    /// Makes ready for one server handshake, whose certificates are judged as of `now`. Good for one connection only: its
+    /// verifier remembers what it verified.
     #[must_use]
-    pub fn rules(&self) -> &Rules {
-        &self.rules
-    }
-
-    /// Makes ready for one server handshake. Good for one connection only: its verifier remembers what it verified.
-    #[must_use]
-    pub fn await_caller(&self) -> Handshake {
-        let verifier = self.verifier(Purpose::Client, None);
+    pub fn await_caller(&self, now: Timestamp) -> Handshake {
+        let verifier = self.verifier(Purpose::Client, None, now);
         let config = self.server_config(Arc::clone(&verifier)).expect("new() has built the same configuration");
         Handshake { config: Arc::new(config), verifier }
     }
 
-    /// Makes ready for one client handshake to a receiver that must be exactly `expected`. DNS names are not used.
+    /// Makes ready for one client handshake to a receiver that must be exactly `expected`, and whose certificates are judged
+    /// as of `now`. DNS names are not used.
     #[must_use]
-    pub fn call(&self, expected: SpiffeId) -> Call {
-        let verifier = self.verifier(Purpose::Server, Some(expected));
+    pub fn call(&self, expected: SpiffeId, now: Timestamp) -> Call {
+        let verifier = self.verifier(Purpose::Server, Some(expected), now);
         let config = self.client_config(Arc::clone(&verifier)).expect("new() has built the same configuration");
         Call { config: Arc::new(config), verifier }
     }
 
     /// Judges a live connection's chain again, by these bundles: trust as of the moment when the connection was made, so
-    /// that an intermediate which was renewed since does not break it, and expiry of the SVID as of `now`.
+    /// that an intermediate which was renewed since does not break it; revocation, the deny-list and expiry of the SVID as of
+    /// `now` (CV-6, CV-7). Each peer is judged for itself: one that is not revoked keeps its connection.
     ///
     /// # Errors
     /// The rule that is broken by now.
@@ -86,21 +89,28 @@ impl Trust {
         let chain: Vec<&[u8]> = peer.chain.iter().map(AsRef::as_ref).collect();
         // V-30 is about beginning a connection, not about keeping one.
         let rules = Rules { min_remaining: Duration::ZERO, ..self.rules };
-        let svid = verify(&chain, &self.bundles, &rules, peer.established, peer.purpose)?;
-        if now <= svid.not_after() {
-            return Ok(());
-        }
-        Err(Rejection {
-            code: RejectionCode::Expired,
-            claimed: Some(svid.id().clone()),
-            leaf: Some(svid.leaf_digest()),
-            serial: Some(svid.serial().to_owned()),
-            not_after: Some(svid.not_after()),
-        })
+        let moments = Moments { trust: peer.established, revocation: now };
+        let svid = judge(&chain, &self.bundles, &rules, moments, peer.purpose)?;
+        in_time(&svid, now)
     }
 
-    fn verifier(&self, purpose: Purpose, expected: Option<SpiffeId>) -> Arc<Verifier> {
-        Verifier::new(Arc::clone(&self.bundles), self.rules, purpose, expected)
+    /// What time alone can change about a peer that these bundles have vouched for: its SVID expires, and by the strict rules
+    /// the revocation lists of its issuers are over. No signature is checked: cheap enough for each instance and each commit.
+    ///
+    /// # Errors
+    /// The rule that is broken by now.
+    pub fn revocation_current(&self, peer: &VerifiedPeer, now: Timestamp) -> Result<(), Rejection> {
+        let svid = &peer.svid;
+        in_time(svid, now)?;
+        let strict = self.rules.strictness == Strictness::Strict;
+        if strict && !self.bundles.status_is_known(svid.id().trust_domain(), svid.issuers(), now) {
+            return Err(svid.refused(RejectionCode::RevocationUnknown));
+        }
+        Ok(())
+    }
+
+    fn verifier(&self, purpose: Purpose, expected: Option<SpiffeId>, now: Timestamp) -> Arc<Verifier> {
+        Verifier::new(Arc::clone(&self.bundles), self.rules, purpose, expected, now)
     }
 
     fn server_config(&self, verifier: Arc<Verifier>) -> Result<ServerConfig, rustls::Error> {
@@ -131,6 +141,11 @@ impl Trust {
         config.require_ems = true;
         Ok(config)
     }
+}
+
+/// V-28.
+fn in_time(svid: &Svid, now: Timestamp) -> Result<(), Rejection> {
+    if now <= svid.not_after() { Ok(()) } else { Err(svid.refused(RejectionCode::Expired)) }
 }
 
 /// One server handshake.
@@ -212,13 +227,13 @@ pub struct VerifiedPeer {
     chain: Vec<CertificateDer<'static>>,
     purpose: Purpose,
     established: Timestamp,
-    tls13: bool,
+    pub(crate) caller: Caller,
     cipher_suite: String,
 }
 
 impl VerifiedPeer {
     fn mint(verifier: &Verifier, connection: &CommonState) -> Result<Self, Rejection> {
-        let Seen { chain, svid, at } = verifier.proven()?;
+        let Seen { chain, svid } = verifier.proven()?;
         let full =
             matches!(connection.handshake_kind(), Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest));
         let same = connection.peer_certificates().is_some_and(|shown| shown == chain.as_slice());
@@ -230,11 +245,16 @@ impl VerifiedPeer {
         };
         match (suite, tls13) {
             (Some(suite), Some(tls13)) if full && same && !connection.is_handshaking() => Ok(Self {
+                caller: Caller {
+                    id: svid.id().clone(),
+                    not_before: svid.not_before(),
+                    not_after: svid.not_after(),
+                    tls13,
+                },
                 svid,
                 chain,
                 purpose: verifier.purpose,
-                established: at,
-                tls13,
+                established: verifier.now,
                 cipher_suite: format!("{:?}", suite.suite()),
             }),
             _ => Err(Rejection::bare(RejectionCode::Handshake)),
@@ -262,7 +282,7 @@ impl VerifiedPeer {
     /// `TLSv1.3` or `TLSv1.2`.
     #[must_use]
     pub fn tls_version(&self) -> &'static str {
-        if self.tls13 { "TLSv1.3" } else { "TLSv1.2" }
+        if self.caller.tls13 { "TLSv1.3" } else { "TLSv1.2" }
     }
 
     /// The suite by its IANA name.

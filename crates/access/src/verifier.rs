@@ -9,10 +9,11 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
+use crate::bundles::TrustBundles;
 use crate::path::ALGORITHMS;
 use crate::rejection::{Rejection, RejectionCode};
 use crate::svid::{Purpose, Svid, verify};
-use crate::trust::{Rules, TrustBundles};
+use crate::trust::Rules;
 
 /// One verifier belongs to one handshake and is never used for a second.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Verifier {
     pub(crate) purpose: Purpose,
     /// The only identity that will do, when we call.
     pub(crate) expected: Option<SpiffeId>,
+    /// The moment as of which certificates are judged: the house's clock, not rustls' own, which may go backwards.
+    pub(crate) now: Timestamp,
     memory: Mutex<Memory>,
 }
 
@@ -40,7 +43,6 @@ enum Memory {
 pub(crate) struct Seen {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) svid: Svid,
-    pub(crate) at: Timestamp,
 }
 
 impl Verifier {
@@ -49,8 +51,9 @@ impl Verifier {
         rules: Rules,
         purpose: Purpose,
         expected: Option<SpiffeId>,
+        now: Timestamp,
     ) -> Arc<Self> {
-        Arc::new(Self { bundles, rules, purpose, expected, memory: Mutex::new(Memory::Waiting) })
+        Arc::new(Self { bundles, rules, purpose, expected, now, memory: Mutex::new(Memory::Waiting) })
     }
 
     /// What was verified and proven, or why there is none.
@@ -74,15 +77,10 @@ impl Verifier {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn judge(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<(), Error> {
+    fn judge(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<(), Error> {
         let mut memory = self.memory();
         let judged = match *memory {
-            Memory::Waiting => self.see(end_entity, intermediates, now),
+            Memory::Waiting => self.see(end_entity, intermediates),
             // A second certificate in one handshake, or a configuration that was used twice.
             _ => Err(Rejection::bare(RejectionCode::Handshake)),
         };
@@ -98,26 +96,14 @@ impl Verifier {
         }
     }
 
-    fn see(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<Seen, Rejection> {
-        let at = Timestamp::from_seconds(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    fn see(&self, end_entity: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>]) -> Result<Seen, Rejection> {
         let chain: Vec<&[u8]> = [end_entity].into_iter().chain(intermediates).map(|der| der.as_ref()).collect();
-        let svid = verify(&chain, &self.bundles, &self.rules, at, self.purpose)?;
+        let svid = verify(&chain, &self.bundles, &self.rules, self.now, self.purpose)?;
         if self.expected.as_ref().is_some_and(|expected| expected != svid.id()) {
-            return Err(Rejection {
-                code: RejectionCode::UnexpectedId,
-                claimed: Some(svid.id().clone()),
-                leaf: Some(svid.leaf_digest()),
-                serial: Some(svid.serial().to_owned()),
-                not_after: Some(svid.not_after()),
-            });
+            return Err(svid.refused(RejectionCode::UnexpectedId));
         }
         let chain = chain.into_iter().map(|der| CertificateDer::from(der.to_vec())).collect();
-        Ok(Seen { chain, svid, at })
+        Ok(Seen { chain, svid })
     }
 
     /// Remembers that the key was proven, if the signature was made with the very leaf that was verified.
@@ -158,9 +144,9 @@ impl ClientCertVerifier for Verifier {
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        now: UnixTime,
+        _now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        self.judge(end_entity, intermediates, now).map(|()| ClientCertVerified::assertion())
+        self.judge(end_entity, intermediates).map(|()| ClientCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -194,9 +180,9 @@ impl ServerCertVerifier for Verifier {
         intermediates: &[CertificateDer<'_>],
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
-        now: UnixTime,
+        _now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        self.judge(end_entity, intermediates, now).map(|()| ServerCertVerified::assertion())
+        self.judge(end_entity, intermediates).map(|()| ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(

@@ -11,6 +11,8 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::house::House;
+use crate::live::Moment;
+use crate::reload;
 
 #[derive(Clone)]
 struct Admin {
@@ -42,7 +44,7 @@ async fn ready(State(admin): State<Admin>) -> impl IntoResponse {
 }
 
 async fn render(State(admin): State<Admin>) -> impl IntoResponse {
-    admin.house.live.gauge();
+    reload::gauge(&admin.house.live, Moment::now());
     admin.metrics.run_upkeep();
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render())
 }

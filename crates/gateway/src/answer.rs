@@ -8,6 +8,8 @@ use dimse::dataset::DataSetError;
 use dimse::{Reject, StoreRefusal, status};
 use store::Failure;
 
+use crate::config::Profile;
+
 /// Why an instance is not stored.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -29,6 +31,9 @@ pub(crate) enum Refusal {
     /// Our store is away, full or read-only.
     #[error("{0}")]
     Store(#[source] Failure),
+    /// Our audit log cannot be written, and the strict profile takes nothing that cannot be accounted for.
+    #[error("the audit log cannot be written")]
+    Unaudited,
     /// We are going away.
     #[error("the receiver is shutting down")]
     Draining,
@@ -53,6 +58,9 @@ pub(crate) fn told(error: &dyn Error) -> String {
 pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
     let plain = |status, comment| StoreRefusal { status, comment, offending: &[] };
     match refusal {
+        Refusal::Denied(denial) if is_for_now(denial.code) => {
+            plain(status::OUT_OF_RESOURCES, "over quota or not decidable now, send again later")
+        }
         Refusal::Denied(denial) if denial.code == DenialCode::SopClass => {
             plain(status::NOT_AUTHORISED, "SOP class not authorised for this identity")
         }
@@ -75,12 +83,32 @@ pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
         Refusal::Store(Failure::Conflict) => {
             plain(status::DUPLICATE_INSTANCE, "other bytes are held under this SOP Instance UID")
         }
+        Refusal::Store(Failure::AlreadyHeld) => plain(status::DUPLICATE_INSTANCE, "this instance is already held"),
+        Refusal::Store(Failure::ForeignStudy) => plain(status::NOT_AUTHORISED, "not authorised for this study"),
+        Refusal::Store(Failure::PatientConflict) => {
+            plain(status::NOT_AUTHORISED, "the study is held with another Patient ID")
+        }
         Refusal::Store(_) => plain(status::OUT_OF_RESOURCES, "the archive is not available, send again later"),
+        Refusal::Unaudited => plain(status::OUT_OF_RESOURCES, "the archive is not available, send again later"),
         Refusal::Draining => plain(status::OUT_OF_RESOURCES, "the receiver is shutting down, send again"),
     }
 }
 
+/// A denial that time heals: the sender may send the same again (PS3.4 Table B.2-1, A7xx).
+fn is_for_now(code: DenialCode) -> bool {
+    use DenialCode::*;
+    matches!(code, PolicyStale | Rate | InstancesDay | BytesDay)
+}
+
 impl Refusal {
+    /// The denial, if the table or a quota refuses.
+    pub(crate) fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Denied(denial) | Self::Contradicted(Contradiction::NotAllowed(denial)) => Some(denial),
+            _ => None,
+        }
+    }
+
     /// The reason code for the audit log and metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -91,16 +119,22 @@ impl Refusal {
             Self::NotUnderstood(_) => "cannot_understand",
             Self::Malformed(_) => "malformed_request",
             Self::Store(Failure::Conflict) => "duplicate_instance",
+            Self::Store(Failure::AlreadyHeld) => "already_held",
+            Self::Store(Failure::ForeignStudy) => DenialCode::StudyBinding.as_str(),
+            Self::Store(Failure::PatientConflict) => DenialCode::PatientConflict.as_str(),
             Self::Store(_) => "store_failed",
+            Self::Unaudited => "audit_unavailable",
             Self::Draining => "shutdown",
         }
     }
 }
 
-/// The answer to an association request that the table denies: a stranger learns nothing, an identity with a row is helped.
-pub(crate) fn reject(denial: &Denial) -> Reject {
+/// The answer to an association request that the table denies: a stranger learns nothing; an identity with a row is helped,
+/// but not under the strict profile.
+pub(crate) fn reject(denial: &Denial, profile: Profile) -> Reject {
     match denial.code {
-        _ if !denial.knows_caller() => Reject::NoReason,
+        DenialCode::PolicyStale => Reject::Congestion,
+        _ if !denial.knows_caller() || profile == Profile::Strict => Reject::NoReason,
         DenialCode::CalledAet => Reject::CalledAeTitle,
         DenialCode::CallingAet => Reject::CallingAeTitle,
         _ => Reject::NoReason,

@@ -36,6 +36,8 @@ pub enum Subject {
     Instance,
     /// The access table or the certificates were loaded again.
     Policy,
+    /// One identity, beyond a single association.
+    Identity,
     /// A study became stable.
     Study,
 }
@@ -50,6 +52,8 @@ pub enum Decision {
     Deny,
     /// Something live was ended.
     Terminate,
+    /// Would have been refused.
+    Observe,
     /// Something happened that an auditor wants to know.
     Note,
 }
@@ -99,6 +103,12 @@ struct Facts {
     tls_suite: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     socket_peer: Option<SocketAddr>,
+    /// The caller's own address, as the load balancer claims it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<SocketAddr>,
+    /// The VPC endpoint, as the load balancer claims it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpce: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     called_ae: Option<AeTitle>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -137,7 +147,7 @@ impl Verdict {
     /// A verdict with nothing but its kind and reason code.
     #[must_use]
     pub fn new(event: Subject, decision: Decision, reason: impl Into<String>) -> Self {
-        let ts = crate::house::now();
+        let ts = crate::clock::now();
         Self { ts, event, decision, reason: reason.into(), detail: None, association: None, facts: Facts::default() }
     }
 
@@ -162,6 +172,26 @@ impl Verdict {
         verdict
     }
 
+    /// Whom it is about, when there is no connection.
+    #[must_use]
+    pub fn id(mut self, id: &SpiffeId) -> Self {
+        self.facts.spiffe_id = Some(id.clone());
+        self
+    }
+
+    /// An alert.
+    #[must_use]
+    pub fn alert(mut self, code: &'static str) -> Self {
+        self.facts.alert = Some(code);
+        self
+    }
+
+    /// Lag.
+    #[must_use]
+    pub fn lag(self, _lag: std::time::Duration) -> Self {
+        self
+    }
+
     /// The reason code.
     #[must_use]
     pub fn reason(&self) -> &str {
@@ -182,10 +212,12 @@ impl Verdict {
         self
     }
 
-    /// Adds where the connection came from.
+    /// Adds where the connection came from: by its socket, and by what a load balancer claims.
     #[must_use]
-    pub fn socket(mut self, address: SocketAddr) -> Self {
-        self.facts.socket_peer = Some(address);
+    pub fn origin(mut self, origin: &Origin) -> Self {
+        self.facts.socket_peer = Some(origin.socket);
+        self.facts.source = origin.source;
+        self.facts.vpce.clone_from(&origin.vpce);
         self
     }
 
@@ -200,7 +232,7 @@ impl Verdict {
         self.facts.not_after = Some(svid.not_after());
         self.facts.tls_version = Some(peer.tls_version());
         self.facts.tls_suite = Some(peer.cipher_suite());
-        self.socket(origin.socket)
+        self.origin(origin)
     }
 
     /// Adds the titles that the caller typed.
@@ -283,6 +315,10 @@ impl Verdict {
     }
 }
 
+/// shim
+#[derive(Debug)]
+pub struct AuditFailed;
+
 /// The log. Clones write to the same file.
 #[derive(Clone)]
 pub struct AuditLog {
@@ -322,6 +358,20 @@ impl AuditLog {
         let (queue, entries) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new().name("audit".to_owned()).spawn(move || write_all(file, entries))?;
         Ok((Self { queue: queue.clone() }, AuditWriter { thread, queue }))
+    }
+
+    /// shim
+    pub async fn record_durably(&self, verdict: Verdict) -> Result<(), AuditFailed> {
+        self.record(verdict).await;
+        Ok(())
+    }
+
+    /// shim
+    pub async fn reopen(&self) {}
+
+    /// shim
+    pub fn healthy(&self) -> bool {
+        true
     }
 
     /// Hands a verdict to the writer; waits while the queue is full.

@@ -2,17 +2,26 @@
 //!
 //! Every key may be overridden from the environment as `PORTCULLIS__SECTION__KEY`. Paths are relative to the file.
 
+mod proxy;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use access::Cidr;
 use model::TrustDomain;
 use serde::Deserialize;
+
+pub use self::proxy::ProxyProtocol;
+use crate::suspend::Measure;
 
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
+    /// How strict the house is where there is a choice.
+    #[serde(default)]
+    pub profile: Profile,
     /// Where the gateway listens, and how much it takes on.
     #[serde(default)]
     pub receiver: Receiver,
@@ -34,6 +43,17 @@ pub struct Config {
     pub dicom: Dicom,
 }
 
+/// A name for a set of choices (A-4).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// What the standards demand, and help for senders that are set up wrongly.
+    #[default]
+    Baseline,
+    /// Every choice is made for refusing: see [`Config::profile_lines`].
+    Strict,
+}
+
 /// `[receiver]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -51,9 +71,17 @@ pub struct Receiver {
     pub max_handshakes: usize,
     /// Associations at a time; one more gets A-ASSOCIATE-RJ 2/3/2. Each costs up to about 1 MiB while an instance streams.
     pub max_associations: usize,
-    /// The TLS handshake must be complete by then.
+    /// The TLS handshake must be complete by then, and the PROXY header before it.
     #[serde(with = "model::span")]
     pub handshake_timeout: Duration,
+    /// `off` or `required`: whether each connection begins with a PROXY v2 header. It is never guessed (P-1).
+    pub proxy_protocol: ProxyProtocol,
+    /// With `required`: the load balancer's subnets. Nobody else may connect (P-10).
+    #[serde(deserialize_with = "proxy::networks")]
+    pub proxy_networks: Vec<Cidr>,
+    /// With `required`: the header must be complete by then.
+    #[serde(with = "model::span")]
+    pub proxy_timeout: Duration,
     /// After SIGTERM, instances in flight have this long. Below the 120 s after which Fargate kills.
     #[serde(with = "model::span")]
     pub drain: Duration,
@@ -69,6 +97,9 @@ impl Default for Receiver {
             max_handshakes: 128,
             max_associations: 256,
             handshake_timeout: Duration::from_secs(10),
+            proxy_protocol: ProxyProtocol::Off,
+            proxy_networks: Vec::new(),
+            proxy_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(105),
         }
     }
@@ -85,9 +116,9 @@ pub struct Identity {
     /// The longest life that a caller's certificate may have (V-29).
     #[serde(with = "model::span", default = "Identity::default_lifetime")]
     pub max_svid_lifetime: Duration,
-    /// `compatible` or `strict`: whether what the X509-SVID standard only recommends is demanded (V-19, V-23, V-24).
-    #[serde(default)]
-    pub rules: RuleSet,
+    /// `compatible` or `strict`: whether what the X509-SVID standard only recommends is demanded (V-19, V-23, V-24), and
+    /// whether a revocation status that is not known is a refusal (V-32). The profile decides when it is left out.
+    pub rules: Option<RuleSet>,
 }
 
 impl Identity {
@@ -113,8 +144,11 @@ pub enum RuleSet {
 pub struct TrustedDomain {
     /// The trust domain, such as `hospital-a.example`.
     pub domain: TrustDomain,
-    /// PEM file with the root certificates of that domain.
+    /// File with the root certificates of that domain: PEM, or a SPIFFE bundle (JWKS).
     pub bundle: PathBuf,
+    /// Files with revocation lists of that domain's authorities, PEM or DER.
+    #[serde(default)]
+    pub crls: Vec<PathBuf>,
 }
 
 /// `[access]`
@@ -126,11 +160,58 @@ pub struct Access {
     /// How often table and certificates are looked at again: a right withdrawn stops a live association within this and 1 s.
     #[serde(with = "model::span", default = "Access::default_poll")]
     pub poll: Duration,
+    /// Table and certificates that could not be read or used for this long are stale (CV-9).
+    #[serde(with = "model::span", default = "Access::default_staleness")]
+    pub max_staleness: Duration,
+    /// What is done then. Strict when it is left out.
+    pub staleness: Option<Staleness>,
+    /// A second table that decides nothing: where it would have decided otherwise is written down.
+    pub shadow: Option<PathBuf>,
+    /// PEM file with the Ed25519 public key that the table must be signed with, in `TABLE.sig` beside it.
+    pub verify_key: Option<PathBuf>,
+    /// Certificates and identities that are refused whoever vouches for them.
+    pub deny_list: Option<PathBuf>,
+    /// When an identity that is denied again and again is suspended. The profile decides when it is left out.
+    pub auto_suspend: Option<AutoSuspend>,
 }
 
 impl Access {
     fn default_poll() -> Duration {
         Duration::from_secs(5)
+    }
+
+    fn default_staleness() -> Duration {
+        Duration::from_secs(300)
+    }
+}
+
+/// What is done when table or certificates are stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Staleness {
+    /// Nothing new is allowed: associations are rejected for the time being, instances refused with 0xA700.
+    Strict,
+    /// What was read last stays in force, with an alarm.
+    BestEffort,
+}
+
+/// `[access.auto_suspend]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AutoSuspend {
+    /// So many denials that are the sender's own doing; 0 is never.
+    pub denials: u32,
+    /// Within this.
+    #[serde(with = "model::span")]
+    pub window: Duration,
+    /// Suspend the identity for this.
+    #[serde(with = "model::span")]
+    pub ttl: Duration,
+}
+
+impl Default for AutoSuspend {
+    fn default() -> Self {
+        Self { denials: 50, window: Duration::from_secs(60), ttl: Duration::from_secs(900) }
     }
 }
 
@@ -191,6 +272,9 @@ pub struct Dicom {
     /// An instance that is in the middle when the association's time is up may go on for this long.
     #[serde(with = "model::span")]
     pub boundary_grace: Duration,
+    /// So long before its certificate ends, a sender is sent away between two messages, to come back with its new one (CV-3).
+    #[serde(with = "model::span")]
+    pub rotate_hint: Duration,
     /// Refusals for lack of a right that an association may collect before it is aborted.
     pub max_denials: u32,
     /// Bytes of a data set held while its identifying UIDs have not come yet.
@@ -208,6 +292,7 @@ impl Default for Dicom {
             stall: Duration::from_secs(30),
             max_association_age: Duration::from_secs(900),
             boundary_grace: Duration::from_secs(120),
+            rotate_hint: Duration::from_secs(60),
             max_denials: 100,
             max_head: dimse::dataset::Limits::default().head,
             max_metadata: dimse::dataset::Limits::default().metadata,
@@ -270,21 +355,104 @@ impl Config {
     }
 
     fn resolve(&mut self, base: &Path) {
-        let bundles = self.trust.iter_mut().map(|trusted| &mut trusted.bundle);
+        let trusted = self.trust.iter_mut();
+        let bundles = trusted.flat_map(|trusted| std::iter::once(&mut trusted.bundle).chain(&mut trusted.crls));
+        let Access { table, shadow, verify_key, deny_list, .. } = &mut self.access;
+        let optional = [shadow, verify_key, deny_list].into_iter().flatten();
         let others = [
             &mut self.identity.chain,
             &mut self.identity.key,
-            &mut self.access.table,
+            table,
             &mut self.archive.dir,
             &mut self.stabiliser.events,
             &mut self.audit.file,
         ];
-        for path in bundles.chain(others) {
+        for path in bundles.chain(optional).chain(others) {
             *path = base.join(&*path);
         }
     }
 
+    /// How the V rules are read.
+    #[must_use]
+    pub fn rules(&self) -> RuleSet {
+        self.identity.rules.unwrap_or(match self.profile {
+            Profile::Baseline => RuleSet::Compatible,
+            Profile::Strict => RuleSet::Strict,
+        })
+    }
+
+    /// What is done when table or certificates are stale.
+    #[must_use]
+    pub fn staleness(&self) -> Staleness {
+        self.access.staleness.unwrap_or(Staleness::Strict)
+    }
+
+    pub(crate) fn auto_suspend(&self) -> Option<Measure> {
+        let strict = (self.profile == Profile::Strict).then(AutoSuspend::default);
+        let AutoSuspend { denials, window, ttl } = self.access.auto_suspend.or(strict)?;
+        (denials > 0).then_some(Measure { denials, window, ttl })
+    }
+
+    /// What the profile comes to, a line each, for `receive --check`.
+    #[must_use]
+    pub fn profile_lines(&self) -> Vec<String> {
+        let strict = self.profile == Profile::Strict;
+        let say = |what: &str, strictly: &str, otherwise: &str| {
+            format!("{what}: {}", if strict { strictly } else { otherwise })
+        };
+        let rules = match self.rules() {
+            RuleSet::Strict => "strict (V-19, V-23, V-24; revocation status not known or list expired: refused)",
+            RuleSet::Compatible => "compatible (what is listed as revoked is refused)",
+        };
+        let staleness = match self.staleness() {
+            Staleness::Strict => "nothing new is allowed",
+            Staleness::BestEffort => "the last ones stay in force",
+        };
+        let suspend = self.auto_suspend().map_or("never".to_owned(), |Measure { denials, window, ttl }| {
+            format!("after {denials} denials within {} s, for {} s", window.as_secs(), ttl.as_secs())
+        });
+        vec![
+            format!("certificate rules: {rules}"),
+            format!("table or certificates not read for {} s: {staleness}", self.access.max_staleness.as_secs()),
+            say(
+                "table rows",
+                "must name owner, contact, ticket and who wrote and approved them",
+                "are warned about when nobody owns them",
+            ),
+            say("observe mode", "refused", "allowed, and warned about"),
+            say("a changed table of the same revision", "refused", "accepted"),
+            say("wrong AE title", "rejected like a stranger, 1/1/1", "told which: 1/1/7 or 1/1/3"),
+            say(
+                "audit log cannot be written",
+                "C-STORE is refused with 0xA700",
+                "an error and a metric; nothing is refused",
+            ),
+            say("Success is said", "after the audit record is durable too", "after object and index row are durable"),
+            say(
+                "the system's clock is set",
+                "nothing new is allowed until a restart",
+                "an alarm; time never goes back",
+            ),
+            format!("an identity is suspended: {suspend}"),
+        ]
+    }
+
+    fn strict_is_strict(&self) -> Result<(), String> {
+        let looser = [
+            ("identity.rules", self.rules() != RuleSet::Strict),
+            ("access.staleness", self.staleness() != Staleness::Strict),
+            ("access.auto_suspend", self.auto_suspend().is_none()),
+        ];
+        match looser.iter().find(|(_, looser)| self.profile == Profile::Strict && *looser) {
+            Some((key, _)) => {
+                Err(format!("{key} is looser than the strict profile: leave it out, or use profile = \"baseline\""))
+            }
+            None => Ok(()),
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
+        self.strict_is_strict()?;
         if self.trust.is_empty() {
             return Err("no [[trust]] section: no caller could ever prove who it is".to_owned());
         }
@@ -299,12 +467,15 @@ impl Config {
                     .to_owned(),
             );
         }
+        proxy::check(&self.receiver)?;
         if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.dicom.max_pdu_length) {
             return Err(format!("dicom.max_pdu_length must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH}"));
         }
         let zero = [
             ("access.poll", self.access.poll),
+            ("access.max_staleness", self.access.max_staleness),
             ("receiver.handshake_timeout", self.receiver.handshake_timeout),
+            ("receiver.proxy_timeout", self.receiver.proxy_timeout),
             ("dicom.artim", self.dicom.artim),
             ("dicom.idle", self.dicom.idle),
             ("dicom.stall", self.dicom.stall),
@@ -313,10 +484,15 @@ impl Config {
         ]
         .into_iter()
         .find(|(_, span)| span.is_zero());
-        match zero {
-            Some((key, _)) => Err(format!("{key} must not be zero")),
-            None => Ok(()),
+        if let Some((key, _)) = zero {
+            return Err(format!("{key} must not be zero"));
         }
+        if self.access.max_staleness < self.access.poll * 2 {
+            return Err(
+                "access.max_staleness must be at least twice access.poll, or every look would come too late".to_owned()
+            );
+        }
+        Ok(())
     }
 }
 
@@ -358,7 +534,7 @@ fn overridden(mut document: toml::Table, overrides: &[(String, String)], typed: 
 mod tests {
     use super::*;
 
-    const MINIMAL: &str = r#"
+    pub(super) const MINIMAL: &str = r#"
         [identity]
         chain = "r.pem"
         key = "r.key"
@@ -373,7 +549,7 @@ mod tests {
         file = "audit.jsonl"
     "#;
 
-    fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
+    pub(super) fn parse(text: &str, environment: &[(&str, &str)]) -> Result<Config, String> {
         Config::parse(text, environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
     }
 
@@ -410,13 +586,38 @@ mod tests {
     }
 
     #[test]
+    fn the_strict_profile_makes_every_choice_and_lets_none_be_loosened() {
+        let strict = parse(&format!("profile = \"strict\"\n{MINIMAL}"), &[]).expect("valid");
+        strict.check().expect("nothing contradicts it");
+        assert_eq!((strict.rules(), strict.staleness()), (RuleSet::Strict, Staleness::Strict));
+        assert!(strict.auto_suspend().is_some());
+        for (name, from, to) in [
+            ("rules", "key = \"r.key\"", "key = \"r.key\"\nrules = \"compatible\""),
+            ("staleness", "table = \"access.toml\"", "table = \"access.toml\"\nstaleness = \"best-effort\""),
+            ("suspension", "[archive]", "[access.auto_suspend]\ndenials = 0\n[archive]"),
+        ] {
+            let text = MINIMAL.replace(from, to);
+            let loose = parse(&format!("profile = \"strict\"\n{text}"), &[]).expect(name);
+            assert!(loose.check().is_err_and(|problem| problem.contains("looser")), "{name}");
+            parse(&text, &[]).expect(name).check().expect(name);
+        }
+        assert_ne!(strict.profile_lines(), parse(MINIMAL, &[]).expect("valid").profile_lines());
+    }
+
+    #[test]
     fn values_that_contradict_each_other_are_refused() {
         for (name, section) in [
+            ("stale before the next look", "[access]\ntable = \"a\"\npoll = \"10s\"\nmax_staleness = \"15s\""),
             ("limits", "[receiver]\nmax_connections = 1\nmax_associations = 2"),
             ("PDU", "[dicom]\nmax_pdu_length = 0"),
             ("zero", "[dicom]\nartim = \"0s\""),
         ] {
-            let config = parse(&format!("{MINIMAL}\n{section}"), &[]).expect(name);
+            let minimal = if section.starts_with("[access]") {
+                MINIMAL.replace("[access]", "").replace("table = \"access.toml\"", "")
+            } else {
+                MINIMAL.to_owned()
+            };
+            let config = parse(&format!("{minimal}\n{section}"), &[]).expect(name);
             assert!(config.check().is_err(), "{name}");
         }
     }

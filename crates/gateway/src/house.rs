@@ -1,25 +1,20 @@
-//! What every association shares: configuration, table and certificates in force, archive, audit log, and who is in.
+//! What every association shares: configuration, what is in force, archive, audit log, quotas, and who is in.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use model::{Study, Tenant, Timestamp, Uid};
+use access::{Denial, Trust, VerifiedPeer};
+use model::{SpiffeId, Study, Tenant, Uid};
 use store::Archive;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, Decision, Subject, Verdict};
 use crate::config::Config;
-use crate::live::Live;
-use crate::telemetry;
-
-/// The wall clock. Rooms below this one are told the time.
-#[must_use]
-pub fn now() -> Timestamp {
-    SystemTime::now().into()
-}
+use crate::live::{Live, Moment, Ring};
+use crate::quotas::Quotas;
+use crate::{suspend, telemetry};
 
 /// The shared state of one receiver.
 pub struct House {
@@ -29,14 +24,56 @@ pub struct House {
     /// Objects and index.
     pub archive: Arc<Archive>,
     pub(crate) audit: AuditLog,
-    pub(crate) guests: Guests,
+    pub(crate) quotas: Arc<Quotas>,
     pub(crate) arrivals: Arrivals,
+    pub(crate) endpoints: Endpoints,
     /// Every event as it is published; for those who watch from inside the process.
     pub stable: broadcast::Sender<study::Event>,
     /// Cancelled on SIGTERM: nobody new, and associations end at a message boundary.
     pub drain: CancellationToken,
     /// Cancelled when time is up: associations end where they are.
     pub halt: CancellationToken,
+}
+
+/// Somebody who came in, from before the handshake to the end.
+pub(crate) struct Guest {
+    house: Arc<House>,
+    /// Unique in this process.
+    pub(crate) number: u64,
+    /// Rings when something that is in force changed.
+    pub(crate) changed: Arc<Notify>,
+    /// The certificates that vouched for the peer last.
+    pub(crate) vouched: Arc<Trust>,
+}
+
+impl House {
+    /// Comes in. To be called before anything is decided, so that no change can fall between a decision and the watch.
+    pub(crate) fn enter(self: &Arc<Self>) -> Guest {
+        let changed = Arc::new(Notify::new());
+        let (number, in_force) = self.live.registry.enter(Ring(changed.clone()));
+        Guest { house: self.clone(), number, changed, vouched: in_force.trust.clone() }
+    }
+
+    /// Counts a denial against whoever caused it; one too many suspends the identity and ends its associations (C-5).
+    pub(crate) async fn count_denial(&self, peer: &VerifiedPeer, denial: &Denial) {
+        if !suspend::counts(denial.code) {
+            return;
+        }
+        let moment = Moment::now();
+        let Some(ttl) = self.live.suspensions.denied(&self.live.table(), peer.id(), moment.at) else { return };
+        self.live.registry.ring_all();
+        metrics::counter!(telemetry::AUTO_SUSPENDED).increment(1);
+        let detail = format!("denied too often, suspended for {} s; change its row to lift it", ttl.as_secs());
+        tracing::warn!(peer = %peer.id(), "{detail}");
+        let verdict = Verdict::new(Subject::Identity, Decision::Deny, "auto_suspended").detail(detail);
+        self.audit.record(verdict.id(peer.id()).alert("auto_suspended")).await;
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.house.live.registry.leave(self.number);
+    }
 }
 
 /// When a study was last said to be arriving. Saying it at most every quarter of the quiet time leaves three quarters of it in
@@ -63,51 +100,39 @@ impl Arrivals {
     }
 }
 
-/// Associations that are in, by row.
+/// The VPC endpoints that each identity was seen behind. One identity behind two of them may be one key in two places.
 #[derive(Default)]
-pub(crate) struct Guests {
-    by_row: Mutex<HashMap<String, usize>>,
-    numbers: AtomicU64,
-}
+pub(crate) struct Endpoints(Mutex<HashMap<SpiffeId, BTreeSet<String>>>);
 
-/// A place taken; given back when dropped.
-pub(crate) struct Place {
-    house: Arc<House>,
-    row: String,
-}
+/// Identities remembered; forgetting them may raise an alert once more.
+const MAX_IDENTITIES: usize = 10_000;
+/// Endpoints remembered for each; a key that is seen behind more has been reported often enough.
+const MAX_ENDPOINTS: usize = 16;
 
-impl Guests {
-    /// A number for an association, unique in this process.
-    pub(crate) fn number(&self) -> u64 {
-        self.numbers.fetch_add(1, Ordering::Relaxed) + 1
+impl Endpoints {
+    /// Whether the identity was seen before, and never behind this endpoint.
+    pub(crate) fn is_new(&self, id: &SpiffeId, vpce: &str) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= MAX_IDENTITIES {
+            seen.clear();
+        }
+        let known = seen.entry(id.clone()).or_default();
+        let others = !known.is_empty();
+        known.len() < MAX_ENDPOINTS && known.insert(vpce.to_owned()) && others
     }
 }
 
-impl House {
-    /// Takes a place for an association under this row. None when the receiver or the row has as many as it may.
-    pub(crate) fn seat(self: &Arc<Self>, row: &access::Row) -> Option<Place> {
-        let mut by_row = self.guests.by_row.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = by_row.values().sum();
-        let mine = by_row.get(row.id()).copied().unwrap_or(0);
-        let most = row.max_associations().map_or(usize::MAX, |most| most as usize);
-        if total >= self.config.receiver.max_associations || mine >= most {
-            return None;
-        }
-        by_row.insert(row.id().to_owned(), mine + 1);
-        metrics::gauge!(telemetry::ASSOCIATIONS_OPEN).increment(1.0);
-        Some(Place { house: self.clone(), row: row.id().to_owned() })
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut by_row = self.house.guests.by_row.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_row.get_mut(&self.row) {
-            *count -= 1;
-            if *count == 0 {
-                by_row.remove(&self.row);
-            }
-        }
-        metrics::gauge!(telemetry::ASSOCIATIONS_OPEN).decrement(1.0);
+    #[test]
+    fn a_second_endpoint_of_one_identity_is_news_once() {
+        let endpoints = Endpoints::default();
+        let id = SpiffeId::parse("spiffe://hospital-a.invalid/ct1").expect("valid");
+        let other = SpiffeId::parse("spiffe://hospital-a.invalid/ct2").expect("valid");
+        let seen = [(&id, "vpce-1"), (&id, "vpce-1"), (&other, "vpce-2"), (&id, "vpce-2"), (&id, "vpce-2")];
+        let news: Vec<_> = seen.into_iter().map(|(id, vpce)| endpoints.is_new(id, vpce)).collect();
+        assert_eq!(news, [false, false, false, true, false]);
     }
 }

@@ -6,16 +6,30 @@
 pub mod admin;
 mod answer;
 pub mod audit;
+pub mod clock;
 pub mod config;
+mod end;
 pub mod house;
 mod intake;
+mod life;
 mod line;
 mod live;
+mod observe;
 pub mod pki;
+mod quotas;
 pub mod receive;
+mod registry;
+mod reload;
 pub mod sample;
 pub mod send;
 mod session;
 mod stabilise;
+mod suspend;
 pub mod telemetry;
+mod tenure;
 pub mod verb;
+
+/// The locks of what is tested under every interleaving: `tests/shuttle.rs` puts shuttle's in their place.
+mod sync {
+    pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+}

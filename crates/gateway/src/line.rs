@@ -1,29 +1,26 @@
 //! The line to one peer: its bytes, its clocks, and everything that can end an association while it waits.
 
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::{Denial, Grant, Origin, Trust, VerifiedPeer};
-use dimse::{Abort, Inbox, Limits, Violation};
-use tokio::sync::watch;
+use access::{Origin, VerifiedPeer};
+use dimse::{Inbox, Limits};
 use tokio::time::{Interval, MissedTickBehavior};
 use transport::Connection;
 
 use crate::answer::told;
-use crate::audit::{Decision, Subject, Verdict};
-use crate::house::{House, now};
+use crate::audit::{AuditFailed, Decision, Subject, Verdict};
+use crate::end::End;
+use crate::house::{Guest, House};
+use crate::life::{Phase, TICK};
+use crate::live::Moment;
 use crate::telemetry;
+use crate::tenure::Tenure;
 
 /// Bytes held of what a peer sent and was not looked at yet. P-DATA is handed on as it arrives, so a PDU need not fit.
 const INBOX: usize = 64 * 1024;
-/// All clocks of an association are looked at this often: one timer instead of six.
-const TICK: Duration = Duration::from_millis(250);
 /// What is on its way to a peer that goes away has this long.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// A sender in the middle of a message that stays below this for a minute is holding a place, not sending (CV-13).
-const LEAST_BYTES_PER_MINUTE: u64 = 60 * 4 * 1024;
-const MINUTE: Duration = Duration::from_secs(60);
 
 /// Why a wait is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,146 +31,29 @@ pub(crate) enum Woke {
     Tick,
 }
 
-/// What the association waits for; says which clock counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Sta2: the association request (ARTIM).
-    Request,
-    /// Sta6, between messages.
-    Boundary,
-    /// Sta6, in the middle of a message.
-    Message,
-}
-
-/// How an association ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum End {
-    #[error("released")]
-    Released,
-    #[error("rejected")]
-    Rejected,
-    #[error("the peer aborted")]
-    PeerAborted(Abort),
-    #[error("the peer closed the connection without a release")]
-    PeerGone,
-    #[error("the connection broke")]
-    Broken(#[source] io::Error),
-    #[error("{0}")]
-    Violated(Violation),
-    #[error("no association request within {} s", .0.as_secs())]
-    NoRequest(Duration),
-    #[error("nothing said for {} s between two messages", .0.as_secs())]
-    Idle(Duration),
-    #[error("nothing said for {} s in the middle of a message", .0.as_secs())]
-    Stalled(Duration),
-    #[error("less than 4 KiB/s for a minute in the middle of a message")]
-    TooSlow,
-    #[error("the right was withdrawn: {0}")]
-    Withdrawn(Denial),
-    #[error("the caller's certificate is no longer accepted: {0}")]
-    Distrusted(access::Rejection),
-    #[error("more refusals than an association may collect")]
-    TooManyDenials,
-    #[error("the association is older than {} s; the sender may open a new one", .0.as_secs())]
-    TooOld(Duration),
-    #[error("the receiver is shutting down")]
-    Shutdown,
-}
-
-impl End {
-    /// The reason code for the audit log and metrics.
-    pub(crate) fn code(&self) -> &'static str {
-        match self {
-            Self::Released => "released",
-            Self::Rejected => "rejected",
-            Self::PeerAborted(_) => "peer_aborted",
-            Self::PeerGone | Self::Broken(_) => "connection_lost",
-            Self::Violated(_) => "protocol_violation",
-            Self::NoRequest(_) => "artim",
-            Self::Idle(_) => "idle",
-            Self::Stalled(_) => "stalled",
-            Self::TooSlow => "slow",
-            Self::Withdrawn(denial) => denial.code.as_str(),
-            Self::Distrusted(rejection) => rejection.code.as_str(),
-            Self::TooManyDenials => "too_many_denials",
-            Self::TooOld(_) => "max_age",
-            Self::Shutdown => "shutdown",
-        }
-    }
-
-    /// What the peer is told: nothing when it is gone or knows already. A broken protocol is the provider's to abort
-    /// (PS3.8 §9.3.8), everything else is ours, the user's.
-    fn abort(&self) -> Option<Abort> {
-        match self {
-            Self::Released | Self::Rejected | Self::PeerAborted(_) | Self::PeerGone | Self::Broken(_) => None,
-            // Sta2, Evt18: the connection is just closed (PS3.8 Table 9-10, AA-2).
-            Self::NoRequest(_) => None,
-            Self::Violated(violation) => Some(violation.abort()),
-            _ => Some(Abort::user()),
-        }
-    }
-
-    fn decision(&self) -> Decision {
-        match self {
-            Self::Released | Self::Rejected | Self::PeerAborted(_) | Self::PeerGone | Self::Broken(_) => Decision::Note,
-            _ => Decision::Terminate,
-        }
-    }
-}
-
-impl From<Violation> for End {
-    fn from(violation: Violation) -> Self {
-        Self::Violated(violation)
-    }
-}
-
 pub(crate) struct Line {
     house: Arc<House>,
     connection: Connection,
     pub(crate) inbox: Inbox,
-    number: u64,
-    grant: Option<Arc<Grant>>,
-    policy: watch::Receiver<u64>,
-    /// The certificates that vouched for the peer last.
-    pub(crate) vouched: Arc<Trust>,
+    pub(crate) guest: Guest,
+    pub(crate) tenure: Tenure,
     tick: Interval,
-    begun: Instant,
-    heard: Instant,
-    /// When the clocks were last looked at.
-    looked: Instant,
-    /// When the last wait ended. What we do between two waits is not charged to the peer.
-    left: Instant,
-    /// Since when, and how many bytes came since: looked at while in the middle of a message.
-    pace: (Instant, u64),
     pub(crate) stored: u64,
     pub(crate) refused: u64,
 }
 
 impl Line {
-    /// `policy` was watched, and `vouched` taken, before the handshake: no change can fall between a decision and the watch.
-    pub(crate) fn new(
-        house: Arc<House>,
-        connection: Connection,
-        number: u64,
-        (policy, vouched): (watch::Receiver<u64>, Arc<Trust>),
-    ) -> Self {
+    /// The guest came in before the handshake: no change can fall between a decision and the watch.
+    pub(crate) fn new(house: Arc<House>, connection: Connection, guest: Guest) -> Self {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let begun = Instant::now();
         Self {
-            policy,
-            vouched,
+            tenure: Tenure::begin(guest.vouched.clone(), Instant::now()),
+            tick,
             inbox: Inbox::with_capacity(INBOX),
             house,
             connection,
-            number,
-            grant: None,
-            tick,
-            begun,
-            heard: begun,
-            looked: begun,
-            left: begun,
-            pace: (begun, 0),
+            guest,
             stored: 0,
             refused: 0,
         }
@@ -191,13 +71,18 @@ impl Line {
         Limits { max_pdu_length: self.house.config.dicom.max_pdu_length, ..Limits::default() }
     }
 
-    /// From here on the association lives by this grant.
-    pub(crate) fn grant(&mut self, grant: Arc<Grant>) {
-        self.grant = Some(grant);
+    /// A verdict with what is known of the peer.
+    fn signed(&self, verdict: Verdict) -> Verdict {
+        verdict.association(self.guest.number).peer(self.peer(), self.origin())
     }
 
     pub(crate) async fn record(&self, verdict: Verdict) {
-        self.house.audit.record(verdict.association(self.number).peer(self.peer(), self.origin())).await;
+        self.house.audit.record(self.signed(verdict)).await;
+    }
+
+    /// As [`Line::record`], and waits until the record is durable.
+    pub(crate) async fn record_durably(&self, verdict: Verdict) -> Result<(), AuditFailed> {
+        self.house.audit.record_durably(self.signed(verdict)).await
     }
 
     /// Writes down a refusal of the association.
@@ -222,109 +107,44 @@ impl Line {
 
     /// Waits for more bytes, or for a reason to end. What ends comes first. Safe to cancel.
     pub(crate) async fn more(&mut self, phase: Phase) -> Result<Woke, End> {
-        let away = self.left.elapsed();
-        self.heard += away;
-        self.pace.0 += away;
+        let moment = Moment::now();
+        self.tenure.life.wait(phase, moment.at);
         if phase == Phase::Boundary {
-            self.at_boundary()?;
+            self.tenure.at_boundary(&self.house.live, &self.house.config.dicom, moment)?;
         }
         let woke = self.wait(phase).await;
-        self.left = Instant::now();
+        self.tenure.life.woke(Instant::now());
         woke
     }
 
     async fn wait(&mut self, phase: Phase) -> Result<Woke, End> {
+        let house = self.house.clone();
+        let (live, dicom) = (&house.live, &house.config.dicom);
         loop {
             tokio::select! {
                 biased;
-                () = self.house.halt.cancelled() => return Err(End::Shutdown),
-                () = self.house.drain.cancelled(), if phase == Phase::Boundary => return Err(End::Shutdown),
-                _ = self.policy.changed() => self.still_granted(phase)?,
+                () = house.halt.cancelled() => return Err(End::Shutdown),
+                () = house.drain.cancelled(), if phase == Phase::Boundary => return Err(End::Shutdown),
+                () = self.guest.changed.notified() => self.tenure.after_a_change(live, phase, Moment::now())?,
                 read = self.connection.read(self.inbox.space()) => {
                     let count = read.map_err(End::Broken)?;
                     if count == 0 {
                         return Err(End::PeerGone);
                     }
                     self.inbox.filled(count);
-                    self.heard = Instant::now();
-                    self.pace.1 += count as u64;
-                    // A peer whose bytes are always there never lets the tick have its turn.
-                    if self.looked.elapsed() > TICK {
-                        self.look_at_the_clock(phase)?;
+                    if self.tenure.life.heard(count, Instant::now()) {
+                        self.tenure.look(live, dicom, phase, Moment::now())?;
                     }
                     return Ok(Woke::Bytes);
                 }
                 _ = self.tick.tick() => {
-                    self.look_at_the_clock(phase)?;
+                    self.tenure.look(live, dicom, phase, Moment::now())?;
                     if phase == Phase::Message {
                         return Ok(Woke::Tick);
                     }
                 }
             }
         }
-    }
-
-    /// Reasons that wait for a message to be over.
-    fn at_boundary(&mut self) -> Result<(), End> {
-        self.pace = (Instant::now(), 0);
-        if self.house.drain.is_cancelled() {
-            return Err(End::Shutdown);
-        }
-        self.not_older_than(Duration::ZERO)
-    }
-
-    /// The ends of an association: its greatest age, its certificate's and its row's (CV-2, CV-8, CV-12). In the middle of a
-    /// message there is some grace; the commit gate decides about the instance.
-    fn not_older_than(&mut self, grace: Duration) -> Result<(), End> {
-        let age = self.house.config.dicom.max_association_age;
-        if self.begun.elapsed() >= age + grace {
-            return Err(End::TooOld(age));
-        }
-        match &self.grant {
-            Some(grant) if now() >= grant.expires().plus(grace) => self.still_granted(Phase::Boundary),
-            _ => Ok(()),
-        }
-    }
-
-    /// Table or certificates changed, or time ran out: does what was granted still stand? A right that was narrowed is
-    /// asked for again at each instance and at its commit; one that is gone ends the association where it is (CV-4, CV-5).
-    ///
-    /// Before there is a grant this decides nothing: table and certificates are asked when the request has come.
-    fn still_granted(&mut self, phase: Phase) -> Result<(), End> {
-        let Some(grant) = &self.grant else { return Ok(()) };
-        self.house.live.still_trusts(grant.peer(), &mut self.vouched).map_err(End::Distrusted)?;
-        match self.house.live.table().still_grants(grant, now()) {
-            Err(denial) if phase == Phase::Boundary || !denial.can_wait() => Err(End::Withdrawn(denial)),
-            _ => Ok(()),
-        }
-    }
-
-    fn look_at_the_clock(&mut self, phase: Phase) -> Result<(), End> {
-        self.looked = Instant::now();
-        let dicom = &self.house.config.dicom;
-        let silent = self.heard.elapsed();
-        match phase {
-            // The whole request has to come in time, not just its next byte.
-            Phase::Request if self.begun.elapsed() > dicom.artim => Err(End::NoRequest(dicom.artim)),
-            Phase::Boundary if silent > dicom.idle => Err(End::Idle(dicom.idle)),
-            Phase::Message if silent > dicom.stall => Err(End::Stalled(dicom.stall)),
-            Phase::Request => Ok(()),
-            Phase::Boundary => self.at_boundary(),
-            Phase::Message => {
-                let grace = dicom.boundary_grace;
-                self.not_older_than(grace)?;
-                self.look_at_the_pace()
-            }
-        }
-    }
-
-    fn look_at_the_pace(&mut self) -> Result<(), End> {
-        let (since, bytes) = self.pace;
-        if since.elapsed() < MINUTE {
-            return Ok(());
-        }
-        self.pace = (Instant::now(), 0);
-        if bytes < LEAST_BYTES_PER_MINUTE { Err(End::TooSlow) } else { Ok(()) }
     }
 
     /// Tells the peer if it must be told, writes down how it ended, and waits for it to close (Sta13).
@@ -357,6 +177,7 @@ impl Line {
     async fn write_down(&self, end: &End) {
         let (code, stored, refused) = (end.code(), self.stored, self.refused);
         tracing::Span::current().record("stored", stored).record("refused", refused);
+        metrics::histogram!(telemetry::ASSOCIATION_AGE).record(self.tenure.life.age(Instant::now()));
         metrics::counter!(telemetry::ASSOCIATIONS_ENDED, "reason" => code).increment(1);
         if end.decision() == Decision::Terminate {
             metrics::counter!(telemetry::AUTHZ_TERMINATE, "reason" => code).increment(1);
@@ -367,8 +188,12 @@ impl Line {
             _ => tracing::warn!(stored, refused, reason = code, "association ended: {}", told(end)),
         }
         let verdict = Verdict::new(Subject::Association, end.decision(), code).detail(told(end));
-        let verdict = match &self.grant {
+        let verdict = match self.tenure.grant() {
             Some(grant) => verdict.grant(grant).titles(grant.proposal()),
+            None => verdict,
+        };
+        let verdict = match self.tenure.lag() {
+            Some(lag) => verdict.lag(lag),
             None => verdict,
         };
         self.record(verdict.counts(stored, refused)).await;

@@ -1,307 +1,265 @@
-//! The table and the certificates in force, and the loop that keeps them fresh.
+//! What is in force, and every decision that is made by it: D1 to D3 and D5 of the corridor, each by the table, the
+//! certificates and the suspensions of this moment.
 //!
-//! Files are read again every `access.poll` (and on SIGHUP) and compared by digest: that sees an atomic rename and a symlink
-//! swap alike. What cannot be used leaves the previous set in force, and says so.
+//! Nothing here reads a file or a clock: `reload.rs` publishes what it has read, and each decision is told the time.
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use access::{Identity, Rejection, Rules, Strictness, Table, Trust, TrustBundles, VerifiedPeer};
-use arc_swap::ArcSwap;
-use model::{Digest, Hasher};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use access::{
+    AuthorisedInstance, Cleared, Denial, DenialCode, Grant, Origin, Permit, Rejection, Table, Trust, VerifiedPeer,
+};
+use model::{InstanceClaim, Proposal, Timestamp};
+use tokio::sync::Notify;
 
-use crate::audit::{AuditLog, Decision, Subject, Verdict};
-use crate::config::{Config, RuleSet};
-use crate::house::now;
-use crate::telemetry;
+use crate::answer::Refusal;
+use crate::clock;
+use crate::config::Staleness;
+use crate::registry::{Bell, Registry};
+use crate::suspend::Suspensions;
+
+/// One moment by both clocks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    /// For validity: certificates, rows, windows.
+    pub(crate) wall: Timestamp,
+    /// For spans: ages, timeouts, staleness.
+    pub(crate) at: Instant,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { wall: clock::now(), at: Instant::now() }
+    }
+}
+
+/// One consistent set: never half of an old one and half of a new one.
+#[derive(Clone)]
+pub(crate) struct InForce {
+    pub(crate) table: Arc<Table>,
+    pub(crate) trust: Arc<Trust>,
+    /// A table that decides nothing: what it would have decided otherwise is written down.
+    pub(crate) shadow: Option<Arc<Table>>,
+    /// When it came into force.
+    pub(crate) since: Instant,
+}
+
+/// What was in force when somebody came in, and how changes reach them.
+pub(crate) struct Ring(pub(crate) Arc<Notify>);
+
+impl Bell for Ring {
+    fn ring(&self) {
+        // A permit is kept for who is not waiting just now.
+        self.0.notify_one();
+    }
+}
+
+/// A live association does not stand any more.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fallen {
+    Withdrawn(Denial),
+    Distrusted(Rejection),
+}
 
 /// What is in force now.
 pub(crate) struct Live {
-    table: ArcSwap<Table>,
-    trust: ArcSwap<Trust>,
-    /// Of the files that the first `trust` was made of: what changed while the gateway started has changed too.
-    loaded: Digest,
-    /// Counts changes; every association watches it.
-    changes: watch::Sender<u64>,
-    /// Milliseconds since the epoch when the table was last read and found good.
-    table_seen: AtomicI64,
+    pub(crate) registry: Registry<InForce, Ring>,
+    pub(crate) suspensions: Suspensions,
+    freshness: Freshness,
 }
 
-/// Text of a problem for the person who starts or runs the gateway.
-type Problem = String;
-
 impl Live {
-    /// Reads everything once.
-    ///
-    /// # Errors
-    /// When anything is missing or broken: a gateway does not start with half of its trust.
-    pub(crate) fn load(config: &Config) -> Result<Self, Problem> {
-        let table = read_table(config)?.parse()?;
-        for warning in table.warnings() {
-            tracing::info!(table = %config.access.table.display(), "{warning}");
-        }
-        let files = TrustFiles::read(config)?;
-        let trust = files.parse(config)?;
-        let (id, end) = (trust.identity().id(), trust.identity().not_after());
-        if end <= now() {
-            return Err(format!(
-                "our own certificate for {id} has expired at {end}; every caller would refuse it: renew it"
-            ));
-        }
-        let live = Self {
-            table: ArcSwap::from_pointee(table),
-            trust: ArcSwap::from_pointee(trust),
-            loaded: files.digest(),
-            changes: watch::Sender::new(0),
-            table_seen: AtomicI64::new(now().as_millis()),
-        };
-        live.gauge();
-        Ok(live)
+    pub(crate) fn new(in_force: InForce, freshness: Freshness, suspensions: Suspensions) -> Self {
+        Self { registry: Registry::new(in_force), suspensions, freshness }
     }
 
     /// Today's table.
     pub(crate) fn table(&self) -> Arc<Table> {
-        self.table.load_full()
+        self.registry.in_force().table.clone()
     }
 
     /// Today's certificates.
     pub(crate) fn trust(&self) -> Arc<Trust> {
-        self.trust.load_full()
+        self.registry.in_force().trust.clone()
     }
 
-    /// Judges a peer again if the certificates in force are not those that vouched for it last.
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    /// D1: before a byte of DICOM is read.
+    ///
+    /// # Errors
+    /// Why this identity gets nothing.
+    pub(crate) fn admit(
+        &self,
+        peer: &VerifiedPeer,
+        origin: &Origin,
+        moment: Moment,
+    ) -> Result<(), (Denial, Arc<Table>)> {
+        let table = self.table();
+        let admitted = self.not_suspended(&table, peer, moment);
+        admitted.and_then(|()| table.admit(peer, origin, moment.wall)).map_err(|denial| (denial, table))
+    }
+
+    /// D2, by the table of this moment: the request may have been a while in coming.
+    ///
+    /// # Errors
+    /// Why not, and the table that says so.
+    pub(crate) fn grant(
+        &self,
+        peer: &Arc<VerifiedPeer>,
+        origin: &Origin,
+        proposal: &Proposal,
+        moment: Moment,
+    ) -> Result<Grant, (Denial, Arc<Table>)> {
+        self.admit(peer, origin, moment)?;
+        let table = self.table();
+        let fresh = self.freshness.still_fresh(moment.at);
+        let granted = fresh.and_then(|()| table.grant(peer.clone(), origin.clone(), proposal.clone(), moment.wall));
+        granted.map_err(|denial| (denial, table))
+    }
+
+    /// Whether the certificates in force still vouch for a peer; asked in full only when they are not those that did last.
     ///
     /// # Errors
     /// The rule that is broken by now.
-    pub(crate) fn still_trusts(&self, peer: &VerifiedPeer, vouched: &mut Arc<Trust>) -> Result<(), Rejection> {
+    pub(crate) fn vouch(
+        &self,
+        peer: &VerifiedPeer,
+        vouched: &mut Arc<Trust>,
+        wall: Timestamp,
+    ) -> Result<(), Rejection> {
         let trust = self.trust();
         if !Arc::ptr_eq(&trust, vouched) {
-            trust.recheck(peer, now())?;
+            trust.recheck(peer, wall)?;
             *vouched = trust;
         }
-        Ok(())
+        vouched.revocation_current(peer, wall)
     }
 
-    /// Wakes when table or certificates changed.
-    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
+    /// Whether a live association would still be granted (CV-2, CV-4 to CV-7, CV-12).
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub(crate) fn stands(&self, grant: &Grant, vouched: &mut Arc<Trust>, moment: Moment) -> Result<(), Fallen> {
+        self.vouch(grant.peer(), vouched, moment.wall).map_err(Fallen::Distrusted)?;
+        let table = self.table();
+        self.not_suspended(&table, grant.peer(), moment)
+            .and_then(|()| table.still_grants(grant, moment.wall))
+            .map_err(Fallen::Withdrawn)
     }
 
-    /// Sets the metrics that tell age and revision.
-    pub(crate) fn gauge(&self) {
-        let now = now();
-        let age = now.as_millis() - self.table_seen.load(Ordering::Relaxed);
-        let left = self.trust.load().identity().not_after().since(now);
-        #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
-        {
-            metrics::gauge!(telemetry::POLICY_REVISION).set(self.table.load().revision() as f64);
-            metrics::gauge!(telemetry::POLICY_AGE).set(age as f64 / 1000.0);
+    /// D3, for each C-STORE-RQ, before a byte is kept.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn permit(
+        &self,
+        grant: &Arc<Grant>,
+        claim: InstanceClaim,
+        vouched: &mut Arc<Trust>,
+        moment: Moment,
+    ) -> Result<Permit, Refusal> {
+        let table = self.decides(grant, vouched, moment)?;
+        table.permit(grant, claim, moment.wall).map_err(Refusal::Denied)
+    }
+
+    /// D5, the commit gate.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub(crate) fn clear(
+        &self,
+        instance: &AuthorisedInstance,
+        vouched: &mut Arc<Trust>,
+        moment: Moment,
+    ) -> Result<Cleared, Refusal> {
+        let table = self.decides(instance.grant(), vouched, moment)?;
+        instance.clear(&table, moment.wall).map_err(Refusal::Denied)
+    }
+
+    /// The table that decides about an instance, once everything beside it allows the sender.
+    fn decides(&self, grant: &Grant, vouched: &mut Arc<Trust>, moment: Moment) -> Result<Arc<Table>, Refusal> {
+        self.vouch(grant.peer(), vouched, moment.wall).map_err(Refusal::Distrusted)?;
+        let table = self.table();
+        self.freshness.still_fresh(moment.at).map_err(Refusal::Denied)?;
+        self.not_suspended(&table, grant.peer(), moment).map_err(Refusal::Denied)?;
+        Ok(table)
+    }
+
+    fn not_suspended(&self, table: &Table, peer: &VerifiedPeer, moment: Moment) -> Result<(), Denial> {
+        self.suspensions.check(table, peer.id(), moment.at)
+    }
+}
+
+/// How long table and certificates may go without being read again (CV-9). "Could not be read" and "could not be used" count
+/// alike, and so does a watcher that hangs.
+pub(crate) struct Freshness {
+    staleness: Staleness,
+    most: Duration,
+    began: Instant,
+    /// Milliseconds after `began` at which each was last read and found good.
+    seen: [AtomicU64; 2],
+    /// Why nothing may be decided, whatever was read: the clock was set under the strict profile.
+    barred: Mutex<Option<String>>,
+}
+
+/// What is read again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Table,
+    Certificates,
+}
+
+impl Source {
+    pub(crate) const ALL: [Self; 2] = [Self::Table, Self::Certificates];
+
+    /// For logs, metrics and audit records.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Table => "access table",
+            Self::Certificates => "certificates",
         }
-        metrics::gauge!(telemetry::SVID_REMAINING).set(left.as_secs_f64());
+    }
+}
+
+impl Freshness {
+    pub(crate) fn new(staleness: Staleness, most: Duration, began: Instant) -> Self {
+        Self { staleness, most, began, seen: Default::default(), barred: Mutex::default() }
     }
 
-    /// Looks for changes until the process ends.
-    pub(crate) async fn keep_fresh(&self, config: &Config, audit: &AuditLog) {
-        let mut poll = tokio::time::interval(config.access.poll);
-        let mut hang_up = signal(SignalKind::hangup()).expect("the runtime handles signals");
-        let mut trust_digest = self.loaded;
-        // Each broken state is reported once, not at every poll.
-        let mut reported: [Option<Problem>; 2] = [None, None];
-        loop {
-            tokio::select! {
-                _ = poll.tick() => {}
-                _ = hang_up.recv() => tracing::info!("SIGHUP: looking at table and certificates"),
-            }
-            let table = self.refresh_table(config, audit).await;
-            report("access table", table.err(), &mut reported[0], audit).await;
-            let trust = self.refresh_trust(config, &mut trust_digest, audit).await;
-            report("certificates", trust.err(), &mut reported[1], audit).await;
+    /// It was read and is good.
+    pub(crate) fn seen(&self, source: Source, at: Instant) {
+        let after = u64::try_from(at.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX);
+        self.seen[source as usize].store(after, Ordering::Relaxed);
+    }
+
+    /// Since it was last read and found good.
+    pub(crate) fn age(&self, source: Source, at: Instant) -> Duration {
+        let seen = Duration::from_millis(self.seen[source as usize].load(Ordering::Relaxed));
+        at.saturating_duration_since(self.began + seen)
+    }
+
+    /// Nothing may be decided until this is lifted with `None`.
+    pub(crate) fn bar(&self, why: Option<String>) {
+        *self.barred.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// # Errors
+    /// `policy_stale`: what is in force may be out of date, and nothing new is decided by it.
+    pub(crate) fn still_fresh(&self, at: Instant) -> Result<(), Denial> {
+        let stale = |detail: String| Err(Denial::of(DenialCode::PolicyStale, None, detail));
+        if let Some(why) = self.barred.lock().unwrap_or_else(PoisonError::into_inner).clone() {
+            return stale(why);
         }
-    }
-
-    async fn refresh_table(&self, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
-        let text = read_table(config)?;
-        let current = self.table();
-        if text.digest() != current.digest() {
-            let table = text.parse()?;
-            if table.revision() < current.revision() {
-                let (new, old) = (table.revision(), current.revision());
-                return Err(format!("revision {new} is older than revision {old} in force; raise `revision`"));
-            }
-            let verdict = Verdict::new(Subject::Policy, Decision::Note, "policy_changed").policy(&table);
-            let verdict = verdict.detail(differences(&current, &table));
-            tracing::info!(from = current.revision(), to = table.revision(), "the access table changed");
-            // In force first: a withdrawal waits for nothing, not even the audit log.
-            self.table.store(Arc::new(table));
-            self.changes.send_modify(|count| *count += 1);
-            audit.record(verdict).await;
+        if self.staleness == Staleness::BestEffort {
+            return Ok(());
         }
-        self.table_seen.store(now().as_millis(), Ordering::Relaxed);
-        Ok(())
-    }
-
-    async fn refresh_trust(&self, config: &Config, digest: &mut Digest, audit: &AuditLog) -> Result<(), Problem> {
-        let files = TrustFiles::read(config)?;
-        if *digest != files.digest() {
-            self.trust.store(Arc::new(files.parse(config)?));
-            *digest = files.digest();
-            tracing::info!("certificates were loaded again");
-            self.changes.send_modify(|count| *count += 1);
-            audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
-        }
-        Ok(())
-    }
-}
-
-async fn report(what: &'static str, problem: Option<Problem>, reported: &mut Option<Problem>, audit: &AuditLog) {
-    if let Some(problem) = &problem {
-        metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
-        if reported.as_ref() != Some(problem) {
-            tracing::error!("{what}: {problem}; the previous ones stay in force");
-            let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed");
-            audit.record(verdict.detail(format!("{what}: {problem}"))).await;
-        }
-    }
-    *reported = problem;
-}
-
-/// Which rows came, went and changed, by id.
-fn differences(old: &Table, new: &Table) -> String {
-    let named = |word: &str, ids: Vec<&str>| format!("{word}: [{}]", ids.join(", "));
-    let find = |table: &'_ Table, id: &str| table.rows().iter().find(|row| row.id() == id).cloned();
-    let added = new.rows().iter().filter(|row| find(old, row.id()).is_none()).map(|row| row.id()).collect();
-    let removed = old.rows().iter().filter(|row| find(new, row.id()).is_none()).map(|row| row.id()).collect();
-    let other = |row: &&Arc<access::Row>| find(old, row.id()).is_some_and(|before| before != **row);
-    let changed = new.rows().iter().filter(other).map(|row| row.id()).collect();
-    [named("added", added), named("removed", removed), named("changed", changed)].join(", ")
-}
-
-struct TableText<'c> {
-    text: String,
-    path: &'c Path,
-}
-
-fn read_table(config: &Config) -> Result<TableText<'_>, Problem> {
-    let path = &config.access.table;
-    let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    Ok(TableText { text, path })
-}
-
-impl TableText<'_> {
-    fn digest(&self) -> Digest {
-        Digest::of(self.text.as_bytes())
-    }
-
-    fn parse(&self) -> Result<Table, Problem> {
-        Table::parse(&self.text).map_err(|error| format!("{}: {error}", self.path.display()))
-    }
-}
-
-/// Everything that trust is made of, as bytes.
-struct TrustFiles {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-    bundles: Vec<Vec<u8>>,
-}
-
-impl TrustFiles {
-    fn read(config: &Config) -> Result<Self, Problem> {
-        let read =
-            |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-        key_is_private(&config.identity.key)?;
-        Ok(Self {
-            chain: read(&config.identity.chain)?,
-            key: read(&config.identity.key)?,
-            bundles: config.trust.iter().map(|trusted| read(&trusted.bundle)).collect::<Result<_, _>>()?,
+        let old = Source::ALL.into_iter().find(|source| self.age(*source, at) > self.most);
+        old.map_or(Ok(()), |source| {
+            stale(format!("{} could not be read for more than {} s", source.as_str(), self.most.as_secs()))
         })
-    }
-
-    fn digest(&self) -> Digest {
-        let mut hasher = Hasher::new();
-        for part in [&self.chain, &self.key].into_iter().chain(&self.bundles) {
-            hasher.update(&(part.len() as u64).to_be_bytes());
-            hasher.update(part);
-        }
-        hasher.finish()
-    }
-
-    fn parse(&self, config: &Config) -> Result<Trust, Problem> {
-        let identity = Identity::from_pem(&self.chain, &self.key)
-            .map_err(|error| format!("{}: {error}", config.identity.chain.display()))?;
-        let domains = config.trust.iter().map(|trusted| trusted.domain.clone());
-        let bundles = TrustBundles::new(domains.zip(self.bundles.iter().map(Vec::as_slice)))
-            .map_err(|error| format!("[[trust]]: {error}"))?;
-        let strictness = match config.identity.rules {
-            RuleSet::Compatible => Strictness::Compatible,
-            RuleSet::Strict => Strictness::Strict,
-        };
-        let rules =
-            Rules { max_svid_lifetime: config.identity.max_svid_lifetime, strictness, ..access::Rules::default() };
-        Trust::new(identity, bundles, rules).map_err(|error| error.to_string())
-    }
-}
-
-/// A private key that others can read is not private (T-17).
-fn key_is_private(path: &Path) -> Result<(), Problem> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(path)
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        let path = path.display();
-        return Err(format!("{path}: others can read this private key (mode {:o}); chmod 600 {path}", mode & 0o777));
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::time::{Duration, SystemTime};
-
-    use super::*;
-    use crate::pki;
-
-    const GATEWAY: &str = r#"
-        [identity]
-        chain = "certs/receiver.pem"
-        key = "certs/receiver.key"
-        [[trust]]
-        domain = "hospital-a.invalid"
-        bundle = "certs/hospital-a.invalid/ca.pem"
-        [access]
-        table = "access.toml"
-        poll = "20ms"
-        [archive]
-        dir = "."
-        [audit]
-        file = "audit.jsonl"
-    "#;
-
-    #[tokio::test]
-    async fn a_bundle_that_changes_while_the_gateway_starts_is_seen() {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let at = |part: &str| dir.path().join(part);
-        pki::ensure(&at("certs"), SystemTime::now()).expect("it is writable");
-        fs::write(at("access.toml"), "revision = 1\n").expect("it is writable");
-        fs::write(at("gateway.toml"), GATEWAY).expect("it is writable");
-        let config = Config::load(&at("gateway.toml"), std::iter::empty()).expect("valid");
-        let live = Live::load(&config).expect("everything is there");
-        // Between reading everything and the first look for changes.
-        fs::remove_dir_all(at("certs/hospital-a.invalid")).expect("it is there");
-        pki::ensure(&at("certs"), SystemTime::now()).expect("it is writable");
-        let (audit, _writer) = AuditLog::open(&at("audit.jsonl")).expect("it is writable");
-        let mut changes = live.watch();
-        let seen = async {
-            tokio::select! {
-                () = live.keep_fresh(&config, &audit) => unreachable!("it never ends"),
-                changed = changes.changed() => changed.expect("the table and certificates are there"),
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), seen).await.expect("the new bundle is seen");
     }
 }

@@ -13,13 +13,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use transport::{Incoming, Listener, RefusedBecause};
+use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
-use crate::config::Config;
-use crate::house::{Arrivals, Guests, House};
+use crate::config::{Config, Profile, ProxyProtocol, Receiver as Door};
+use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
-use crate::{admin, session, stabilise, telemetry};
+use crate::quotas::Quotas;
+use crate::reload::{self, Watcher};
+use crate::{admin, clock, session, stabilise, telemetry};
 
 /// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
 pub struct Receiver {
@@ -29,11 +31,13 @@ pub struct Receiver {
     metrics: PrometheusHandle,
     events: EventLog,
     audit: AuditWriter,
+    watcher: Watcher,
 }
 
 /// Everything that a receiver needs, read and opened.
 pub struct Checked {
     live: Live,
+    watcher: Watcher,
     archive: Archive,
     config: Config,
 }
@@ -44,7 +48,7 @@ impl Checked {
     /// # Errors
     /// With the part that is not in order and what to do about it.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, watcher) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
         let options = LocalOptions {
             receiver: config.receiver.name.clone(),
             quiet: config.stabiliser.quiet,
@@ -53,7 +57,7 @@ impl Checked {
         let archive = Archive::open_local(&config.archive.dir, options)
             .await
             .with_context(|| format!("the archive in {} cannot be used", config.archive.dir.display()))?;
-        Ok(Self { live, archive, config })
+        Ok(Self { live, watcher, archive, config })
     }
 
     /// Validates everything for `--check`, also beside a receiver that is running, and tells what would be in force.
@@ -61,7 +65,7 @@ impl Checked {
     /// # Errors
     /// As [`Checked::build`], and when the audit or event log cannot be written.
     pub async fn probe(config: Config) -> anyhow::Result<Vec<String>> {
-        let live = Live::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, _) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
         let archive = match Archive::open_local(&config.archive.dir, LocalOptions::default()).await {
             Ok(_) => String::new(),
             Err(OpenError::InUse { .. }) => " (in use by a receiver that is running)".to_owned(),
@@ -89,10 +93,24 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
         format!("archive    {}{archive}", config.archive.dir.display()),
         format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
+        format!("proxy      {}", proxy_mode(&config.receiver)),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
-    lines.extend(table.warnings().into_iter().map(|warning| format!("warning    {warning}")));
+    lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
+    lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
+    lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
+}
+
+fn proxy_mode(door: &Door) -> String {
+    match load_balancer(door) {
+        None => "off (a PROXY header is refused)".to_owned(),
+        Some(LoadBalancer { networks, timeout }) => {
+            let networks: Vec<_> = networks.iter().map(ToString::to_string).collect();
+            let timeout = model::span::format(timeout);
+            format!("v2 required, within {timeout}, only from {}", networks.join(", "))
+        }
+    }
 }
 
 impl Receiver {
@@ -101,7 +119,7 @@ impl Receiver {
     /// # Errors
     /// When a file cannot be written or a port is taken.
     pub async fn bind(checked: Checked, metrics: PrometheusHandle) -> anyhow::Result<Self> {
-        let Checked { live, archive, config } = checked;
+        let Checked { live, watcher, archive, config } = checked;
         let (audit, writer) = AuditLog::open(&config.audit.file)
             .with_context(|| format!("the audit log {} cannot be written", config.audit.file.display()))?;
         let events = EventLog::open(&config.stabiliser.events)
@@ -110,6 +128,10 @@ impl Receiver {
         let listener = Listener::bind(listen, config.receiver.max_connections, config.receiver.max_handshakes)
             .await
             .with_context(|| format!("cannot listen on {listen}; is another receiver running?"))?;
+        let listener = match load_balancer(&config.receiver) {
+            Some(balancer) => listener.behind(balancer),
+            None => listener,
+        };
         let admin = TcpListener::bind(config.receiver.admin)
             .await
             .with_context(|| format!("cannot listen on {} (admin); choose another --admin", config.receiver.admin))?;
@@ -118,13 +140,14 @@ impl Receiver {
             live,
             archive: Arc::new(archive),
             audit,
-            guests: Guests::default(),
+            quotas: Arc::new(Quotas::default()),
+            endpoints: Endpoints::default(),
             arrivals: Arrivals::default(),
             stable: broadcast::Sender::new(STABLE_BACKLOG),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        Ok(Self { house, listener, admin, metrics, events, audit: writer })
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -154,14 +177,14 @@ impl Receiver {
     /// # Errors
     /// When something that must never stop did stop.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { house, listener, admin, metrics, events, audit } = self;
+        let Self { house, listener, admin, metrics, events, audit, watcher } = self;
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
         let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
         let mut watcher = tokio::spawn({
             let house = house.clone();
-            async move { house.live.keep_fresh(&house.config, &house.audit).await }
+            async move { watcher.keep_fresh(&house.live, &house.config, &house.audit).await }
         });
         let associations = TaskTracker::new();
         let ended = tokio::select! {
@@ -188,6 +211,12 @@ impl Receiver {
         audit.finish().await;
         ended
     }
+}
+
+/// Who must be in front of the DICOM port, if anybody.
+fn load_balancer(door: &Door) -> Option<LoadBalancer> {
+    let (networks, timeout) = (door.proxy_networks.clone(), door.proxy_timeout);
+    (door.proxy_protocol == ProxyProtocol::Required).then_some(LoadBalancer { networks, timeout })
 }
 
 /// Loops that were told to end have this long.
@@ -244,21 +273,28 @@ async fn stop_signal(house: &House) {
 
 /// Steps 2 to 4 in a task of its own, then the association.
 async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
-    // Watched first, so that what changes during the handshake is seen after it.
-    let (changes, trust) = (house.live.watch(), house.live.trust());
-    match incoming.handshake(&trust, house.config.receiver.handshake_timeout).await {
-        Ok(connection) => session::attend(house, connection, (changes, trust)).await,
-        Err(refused) => {
-            let (address, because) = (refused.address, &refused.because);
-            metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);
-            tracing::warn!(peer = %address, reason = because.code(), "connection refused: {because}");
-            let verdict = match because {
-                RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
-                other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
-            };
-            house.audit.record(verdict.socket(address)).await;
-        }
+    // In before anything is decided, so that what changes during the handshake is heard of after it.
+    let guest = house.enter();
+    let limit = house.config.receiver.handshake_timeout;
+    match incoming.handshake(&guest.vouched, limit, clock::now()).await {
+        Ok(connection) => session::attend(house, connection, guest).await,
+        Err(refused) => turned_away(&house, refused).await,
     }
+}
+
+async fn turned_away(house: &House, Refused { origin, because }: Refused) {
+    if let RefusedBecause::HealthCheck = because {
+        metrics::counter!(telemetry::HEALTH_PROBES).increment(1);
+        return tracing::debug!(peer = %origin.socket, "{because}");
+    }
+    let (source, vpce) = (origin.source.map(tracing::field::display), origin.vpce.as_deref());
+    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => because.code()).increment(1);
+    tracing::warn!(peer = %origin.socket, source, vpce, reason = because.code(), "connection refused: {because}");
+    let verdict = match &because {
+        RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
+        other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
+    };
+    house.audit.record(verdict.origin(&origin)).await;
 }
 
 /// Instances in flight may finish until the drain time is up; then associations end where they are.

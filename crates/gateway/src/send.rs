@@ -16,6 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
 use tokio::sync::mpsc;
 use transport::{Connection, DialError, dial};
 
+use crate::clock::now;
+
 /// Where to send, as whom, and how hard to try.
 pub struct Sender {
     /// `HOST:PORT`.
@@ -360,7 +362,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 impl Outline {
     async fn open(sender: &Sender, contexts: &[ProposedContext]) -> Result<Self, Broken> {
-        let connecting = dial(&sender.to, sender.trust.call(sender.receiver.clone()));
+        let connecting = dial(&sender.to, sender.trust.call(sender.receiver.clone(), now()));
         let mut connection = match tokio::time::timeout(PATIENCE, connecting).await {
             Ok(Ok(connection)) => connection,
             Ok(Err(error @ DialError::NotTheReceiver(_))) => return Err(Broken::ForGood(told(&error))),

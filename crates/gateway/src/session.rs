@@ -7,49 +7,48 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use access::{Denial, Grant, Table, Trust};
+use access::{Denial, Grant, Table};
 use dimse::{
     Acceptor, AssociationRequest, Event, Implementation, MalformedStore, Opening, Reject, StoreRequest, Unheard,
     UnsupportedRequest, status,
 };
 use store::Receipt;
-use tokio::sync::watch;
 use tracing::Instrument;
 use transport::Connection;
 
 use crate::answer::{self, Refusal, told};
 use crate::audit::{Decision, Subject, Verdict};
-use crate::house::{House, Place, now};
+use crate::config::Profile;
+use crate::end::End;
+use crate::house::{Guest, House};
 use crate::intake::{Arrival, Intake};
-use crate::line::{End, Line, Phase, Woke};
-use crate::telemetry;
+use crate::life::Phase;
+use crate::line::{Line, Woke};
+use crate::live::Moment;
+use crate::quotas::Place;
+use crate::{observe, telemetry};
 
 /// What proves durability to an association: Success cannot be written without one.
 type Association = dimse::Association<Receipt>;
 
-/// What was in force before the handshake began: nothing can change unseen between that and the last decision.
-pub(crate) type Watched = (watch::Receiver<u64>, Arc<Trust>);
-
-/// Serves one authenticated connection until its association is over.
-pub(crate) async fn attend(house: Arc<House>, connection: Connection, watched: Watched) {
-    let number = house.guests.number();
+/// Serves one authenticated connection until its association is over. The guest came in before the handshake.
+pub(crate) async fn attend(house: Arc<House>, connection: Connection, guest: Guest) {
     let span = tracing::info_span!(
         "association",
-        number,
+        number = guest.number,
         peer = %connection.peer().id(),
         row = tracing::field::Empty,
         stored = tracing::field::Empty,
         refused = tracing::field::Empty,
     );
-    let line = Line::new(house.clone(), connection, number, watched);
+    let line = Line::new(house.clone(), connection, guest);
     converse(house, line).instrument(span).await;
 }
 
 async fn converse(house: Arc<House>, mut line: Line) {
-    let table = house.live.table();
-    let opened = match table.admit(line.peer(), line.origin(), now()) {
+    let opened = match house.live.admit(line.peer(), line.origin(), Moment::now()) {
         Ok(()) => open(&house, &mut line).await,
-        Err(denial) => {
+        Err((denial, table)) => {
             line.deny(denied(&denial, &table)).await;
             turn_away_unheard(&mut line).await
         }
@@ -103,17 +102,21 @@ async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, En
     let grant = match authorise(house, line, &request)? {
         Ok(grant) => Arc::new(grant),
         Err((denial, table)) => {
-            return reject(line, request, answer::reject(&denial), denied(&denial, &table)).await;
+            house.count_denial(line.peer(), &denial).await;
+            observe::refused_association(house, line, request.proposal()).await;
+            let answer = answer::reject(&denial, house.config.profile);
+            return reject(line, request, answer, denied(&denial, &table)).await;
         }
     };
     if grant.accepted() == 0 {
         // An acceptance of nothing has senders come back for ever (D2).
         return reject(line, request, Reject::NoReason, refused("no_context").grant(&grant)).await;
     }
-    let Some(place) = house.seat(grant.row()) else {
-        return reject(line, request, Reject::LocalLimit, refused("association_limit").grant(&grant)).await;
-    };
-    accept(house, line, request, grant, place).await.map(Some)
+    let (table, most) = (house.live.table(), house.config.receiver.max_associations);
+    match house.quotas.seat(&table, grant.row(), grant.peer().id(), most) {
+        Ok(place) => accept(house, line, request, grant, place).await.map(Some),
+        Err(denial) => reject(line, request, Reject::LocalLimit, denied(&denial, &table).grant(&grant)).await,
+    }
 }
 
 /// Step 6, by the table and the certificates of this moment: the request may have been a while in coming.
@@ -122,13 +125,9 @@ fn authorise(
     line: &mut Line,
     request: &AssociationRequest<Receipt>,
 ) -> Result<Result<Grant, (Denial, Arc<Table>)>, End> {
-    let peer = line.peer().clone();
-    house.live.still_trusts(&peer, &mut line.vouched).map_err(End::Distrusted)?;
-    let table = house.live.table();
-    let granted = table
-        .admit(&peer, line.origin(), now())
-        .and_then(|()| table.grant(peer.clone(), line.origin().clone(), request.proposal().clone(), now()));
-    Ok(granted.map_err(|denial| (denial, table)))
+    let (moment, peer) = (Moment::now(), line.peer().clone());
+    house.live.vouch(&peer, &mut line.tenure.vouched, moment.wall).map_err(End::Distrusted)?;
+    Ok(house.live.grant(&peer, line.origin(), request.proposal(), moment))
 }
 
 async fn receive_request(line: &mut Line) -> Result<Opening<Receipt>, End> {
@@ -166,11 +165,13 @@ async fn accept(
     metrics::counter!(telemetry::ASSOCIATIONS).increment(1);
     metrics::counter!(telemetry::AUTHZ_ALLOW).increment(1);
     let verdict = Verdict::new(Subject::Association, Decision::Allow, "granted").grant(&grant).titles(proposal);
-    line.record(verdict.detail(format!("{accepted} of {proposed} presentation contexts accepted"))).await;
+    let verdict = verdict.detail(format!("{accepted} of {proposed} presentation contexts accepted"));
+    line.record(observe::endpoint(house, &grant, verdict)).await;
+    observe::association(house, line, &grant).await;
     let (association, answer) = request.accept(grant.contexts());
-    line.grant(grant.clone());
+    line.tenure.grant_with(grant.clone(), place);
     line.send(&answer).await?;
-    Ok(Session { house: house.clone(), association, grant, denials: 0, _place: place })
+    Ok(Session { house: house.clone(), association, grant, denials: 0 })
 }
 
 fn reason_of(why: Reject) -> &'static str {
@@ -191,7 +192,6 @@ struct Session {
     association: Association,
     grant: Arc<Grant>,
     denials: u32,
-    _place: Place,
 }
 
 impl Session {
@@ -229,22 +229,34 @@ impl Session {
         }
     }
 
-    /// Step 9: today's table is asked before a byte is kept. Then the data set, whatever the answer was.
+    /// Step 9: what is in force now is asked before a byte is kept. Then the data set, whatever the answer was.
     async fn store(&mut self, line: &mut Line, request: StoreRequest) -> Result<(), End> {
-        let permit = self.house.live.table().permit(&self.grant, request.claim().clone(), now());
-        let intake = match permit {
-            _ if self.house.drain.is_cancelled() => Intake::refused(Refusal::Draining),
-            Ok(permit) => Intake::new(&self.house, permit),
-            Err(denial) => Intake::refused(Refusal::Denied(denial)),
+        let intake = match self.permit(line, &request).await {
+            Ok(intake) => intake,
+            Err(why) => Intake::refused(why),
         };
         self.receive(line, request, intake).await
+    }
+
+    async fn permit(&mut self, line: &mut Line, request: &StoreRequest) -> Result<Intake, Refusal> {
+        let (house, moment) = (&self.house, Moment::now());
+        if house.drain.is_cancelled() {
+            return Err(Refusal::Draining);
+        }
+        if house.config.profile == Profile::Strict && !house.audit.healthy() {
+            return Err(Refusal::Unaudited);
+        }
+        let permit = house.live.permit(&self.grant, request.claim().clone(), &mut line.tenure.vouched, moment)?;
+        let ticket = house.quotas.begin(&house.live.table(), permit.row(), self.grant.peer().id(), moment);
+        let ticket = ticket.map_err(Refusal::Denied)?;
+        Ok(Intake::new(house, permit, ticket))
     }
 
     /// Steps 10 to 15.
     async fn receive(&mut self, line: &mut Line, request: StoreRequest, mut intake: Intake) -> Result<(), End> {
         let begun = Instant::now();
         self.data_set(line, &mut intake).await?;
-        let arrival = intake.finish(&self.house, &mut line.vouched).await;
+        let arrival = intake.finish(&self.house, &mut line.tenure.vouched).await;
         metrics::histogram!(telemetry::STORE_SECONDS).record(begun.elapsed());
         self.answer(line, request, arrival).await
     }
@@ -267,26 +279,24 @@ impl Session {
 
     /// Step 15: Success takes the receipt; anything else is a refusal.
     async fn answer(&mut self, line: &mut Line, request: StoreRequest, arrival: Arrival) -> Result<(), End> {
-        let mut verdict = match &arrival.outcome {
-            Ok(receipt) => {
-                let outcome = receipt.outcome().as_str();
-                metrics::counter!(telemetry::AUTHZ_ALLOW).increment(1);
-                metrics::counter!(telemetry::INSTANCES, "status" => "0000", "outcome" => outcome).increment(1);
-                metrics::counter!(telemetry::BYTES).increment(receipt.size());
-                if receipt.cross_tenant() {
-                    metrics::counter!(telemetry::CROSS_TENANT).increment(1);
-                    tracing::warn!("a Study Instance UID of this tenant is another tenant's too; they are kept apart");
-                }
-                Verdict::new(Subject::Instance, Decision::Allow, outcome).receipt(receipt).status(status::SUCCESS)
-            }
-            Err(refusal) => self.refused(refusal),
+        let Arrival { name, mut outcome, instance } = arrival;
+        let verdict = match &outcome {
+            Ok(receipt) => stored(receipt),
+            Err(refusal) => self.refused(refusal).await,
         };
-        verdict = verdict.claim(request.claim());
-        if let Some(name) = &arrival.name {
-            verdict = verdict.name(name);
+        let verdict = name.iter().fold(verdict.claim(request.claim()), Verdict::name).grant(&self.grant);
+        if outcome.is_ok() && self.house.config.profile == Profile::Strict {
+            // What cannot be accounted for was not received: the sender sends it again and finds it held.
+            if line.record_durably(verdict).await.is_err() {
+                outcome = Err(Refusal::Unaudited);
+            }
+        } else {
+            line.record(verdict).await;
         }
-        line.record(verdict.grant(&self.grant)).await;
-        let answer = match arrival.outcome {
+        if let (Some(instance), Ok(receipt)) = (instance, &outcome) {
+            observe::instance(&self.house, line, &instance, receipt.size()).await;
+        }
+        let answer = match outcome {
             Ok(receipt) => {
                 line.stored += 1;
                 self.association.stored(request, receipt)
@@ -303,7 +313,7 @@ impl Session {
         Ok(())
     }
 
-    fn refused(&mut self, refusal: &Refusal) -> Verdict {
+    async fn refused(&mut self, refusal: &Refusal) -> Verdict {
         let answer = answer::refuse_store(refusal);
         let status = format!("{:04X}", answer.status.code());
         metrics::counter!(telemetry::INSTANCES, "status" => status, "outcome" => refusal.code()).increment(1);
@@ -312,9 +322,15 @@ impl Session {
             metrics::counter!(telemetry::AUTHZ_DENY, "reason" => refusal.code()).increment(1);
             self.denials += 1;
         }
-        let verdict = match refusal {
-            Refusal::Denied(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
-            other => Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other)),
+        if let Some(denial) = refusal.denial() {
+            self.house.count_denial(self.grant.peer(), denial).await;
+        }
+        let verdict = match refusal.denial() {
+            Some(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
+            None => {
+                let other = refusal;
+                Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other))
+            }
         };
         verdict.status(answer.status.code())
     }
@@ -325,7 +341,7 @@ impl Session {
         if request.data_follows() {
             self.drop_data_set(line).await?;
         }
-        let verdict = self.refused(&refusal);
+        let verdict = self.refused(&refusal).await;
         line.record(verdict.grant(&self.grant)).await;
         line.refused += 1;
         let answer = self.association.malformed(request);
@@ -346,4 +362,17 @@ impl Session {
     async fn drop_data_set(&mut self, line: &mut Line) -> Result<(), End> {
         self.data_set(line, &mut Intake::refused(Refusal::Draining)).await
     }
+}
+
+/// The record of an instance that is kept.
+fn stored(receipt: &Receipt) -> Verdict {
+    let outcome = receipt.outcome().as_str();
+    metrics::counter!(telemetry::AUTHZ_ALLOW).increment(1);
+    metrics::counter!(telemetry::INSTANCES, "status" => "0000", "outcome" => outcome).increment(1);
+    metrics::counter!(telemetry::BYTES).increment(receipt.size());
+    if receipt.cross_tenant() {
+        metrics::counter!(telemetry::CROSS_TENANT).increment(1);
+        tracing::warn!("a Study Instance UID of this tenant is another tenant's too; they are kept apart");
+    }
+    Verdict::new(Subject::Instance, Decision::Allow, outcome).receipt(receipt).status(status::SUCCESS)
 }

@@ -9,7 +9,8 @@ use store::{DueStudy, EventLog, Failure, Settled};
 
 use crate::answer::told;
 use crate::audit::{Decision, Subject, Verdict};
-use crate::house::{House, now};
+use crate::clock::now;
+use crate::house::House;
 use crate::telemetry;
 
 /// How often the index is asked; a study is published at most this much after it fell quiet.

@@ -13,6 +13,8 @@ use tracing_subscriber::prelude::*;
 pub const CONNECTIONS: &str = "portcullis_connections_total";
 /// Connections that ended before an association, by `reason`.
 pub const CONNECTIONS_REFUSED: &str = "portcullis_connections_refused_total";
+/// Connections by which a load balancer looked whether somebody is there.
+pub const HEALTH_PROBES: &str = "portcullis_health_probes_total";
 /// Associations open now.
 pub const ASSOCIATIONS_OPEN: &str = "portcullis_associations_open";
 /// Associations accepted.
@@ -45,6 +47,23 @@ pub const RELOAD_FAILURES: &str = "portcullis_reload_failures_total";
 pub const SVID_REMAINING: &str = "portcullis_svid_remaining_seconds";
 /// Audit lines that could not be written.
 pub const AUDIT_FAILURES: &str = "portcullis_audit_failures_total";
+
+/// Rows of the access table whose review_by has passed.
+pub const ROWS_OVERDUE: &str = "portcullis_authz_rows_overdue_review";
+/// Since certificates, bundles and revocation lists were last read and found good.
+pub const TRUST_AGE: &str = "portcullis_trust_age_seconds";
+/// Denials that a row in observe mode let pass, by `reason`.
+pub const AUTHZ_OBSERVED: &str = "portcullis_authz_observed_total";
+/// Decisions that the shadow table would have made otherwise, by `reason`.
+pub const SHADOW_DIFFERENCES: &str = "portcullis_shadow_differences_total";
+/// Identities suspended for being denied too often.
+pub const AUTO_SUSPENDED: &str = "portcullis_auto_suspended_total";
+/// Identities seen behind a VPC endpoint that is new for them.
+pub const NEW_ENDPOINTS: &str = "portcullis_new_endpoint_total";
+/// Times that the system clock was found set.
+pub const CLOCK_JUMPS: &str = "portcullis_clock_jumps_total";
+/// Age of associations at their end.
+pub const ASSOCIATION_AGE: &str = "portcullis_association_age_seconds";
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -82,11 +101,14 @@ pub fn begin_logs(format: LogFormat, default_level: &str) {
 /// When a recorder is already installed.
 pub fn begin_metrics() -> anyhow::Result<PrometheusHandle> {
     const SECONDS: [f64; 11] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 10.0, 60.0];
+    const AGES: [f64; 8] = [1.0, 5.0, 15.0, 60.0, 180.0, 300.0, 600.0, 900.0];
     let builder = PrometheusBuilder::new();
     let builder = builder.set_buckets_for_metric(Matcher::Full(STORE_SECONDS.to_owned()), &SECONDS)?;
+    let builder = builder.set_buckets_for_metric(Matcher::Full(ASSOCIATION_AGE.to_owned()), &AGES)?;
     let handle = builder.install_recorder()?;
     describe_counter!(CONNECTIONS, "TCP connections accepted");
     describe_counter!(CONNECTIONS_REFUSED, "Connections that ended before an association, by reason");
+    describe_counter!(HEALTH_PROBES, "Connections by which a load balancer looked whether somebody is there");
     describe_gauge!(ASSOCIATIONS_OPEN, "Associations open now");
     describe_counter!(ASSOCIATIONS, "Associations accepted");
     describe_counter!(ASSOCIATIONS_ENDED, "Associations ended, by reason");
@@ -103,5 +125,17 @@ pub fn begin_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_counter!(RELOAD_FAILURES, "Reloads that left the previous set in force, by what");
     describe_gauge!(SVID_REMAINING, Unit::Seconds, "What our own certificate has left");
     describe_counter!(AUDIT_FAILURES, "Audit lines that could not be written");
+    describe_gauge!(ROWS_OVERDUE, "Rows of the access table whose review_by has passed");
+    describe_gauge!(
+        TRUST_AGE,
+        Unit::Seconds,
+        "Since certificates, bundles and revocation lists were last read and found good"
+    );
+    describe_counter!(AUTHZ_OBSERVED, "Denials that a row in observe mode let pass, by reason");
+    describe_counter!(SHADOW_DIFFERENCES, "Decisions that the shadow table would have made otherwise, by reason");
+    describe_counter!(AUTO_SUSPENDED, "Identities suspended for being denied too often");
+    describe_counter!(NEW_ENDPOINTS, "Identities seen behind a VPC endpoint that is new for them");
+    describe_counter!(CLOCK_JUMPS, "Times that the system clock was found set");
+    describe_histogram!(ASSOCIATION_AGE, Unit::Seconds, "Age of associations at their end");
     Ok(handle)
 }

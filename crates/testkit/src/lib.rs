@@ -6,8 +6,10 @@
 
 pub mod forge;
 pub mod house;
+pub mod memory;
 pub mod peer;
 pub mod pki;
+pub mod relay;
 
 /// Synthetic instances.
 pub use gateway::sample as samples;

@@ -149,7 +149,7 @@ impl Peer {
     /// # Panics
     /// When rustls refuses the configuration.
     pub fn connect(addr: SocketAddr, credentials: &Credentials) -> Result<Self, NoConnection> {
-        let call = credentials.trust.call(receiver());
+        let call = credentials.trust.call(receiver(), SystemTime::now().into());
         let config = credentials.config(&call);
         let mut connection =
             ClientConnection::new(Arc::new(config), call.server_name()).expect("a usable configuration");

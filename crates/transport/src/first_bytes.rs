@@ -1,6 +1,11 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::proxy::{SIGNATURE, SIGNATURE_V1};
+
+/// The type of the TLS record that a handshake begins with (RFC 8446 §5.1).
+pub(crate) const TLS_HANDSHAKE: u8 = 0x16;
+
 /// What a peer began with, when it was not a TLS handshake: so that a person can see which door it was looking for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstBytes {
@@ -20,16 +25,15 @@ pub enum FirstBytes {
 
 impl FirstBytes {
     /// As many bytes as the longest signature has.
-    const LENGTH: usize = 12;
-    const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    const LENGTH: usize = SIGNATURE.len();
 
-    fn classify(bytes: &[u8]) -> Self {
+    pub(crate) fn classify(bytes: &[u8]) -> Self {
         const METHODS: [&[u8]; 6] = [b"GET ", b"POST ", b"HEAD ", b"PUT ", b"OPTIONS ", b"CONNECT "];
         match bytes {
             [] => Self::Silence,
-            [0x16, ..] => Self::Tls,
+            [TLS_HANDSHAKE, ..] => Self::Tls,
             [0x01, 0x00, ..] => Self::PlainDicom,
-            _ if bytes.starts_with(b"PROXY ") || bytes.starts_with(Self::PROXY_V2) => Self::ProxyHeader,
+            _ if bytes.starts_with(SIGNATURE_V1) || bytes.starts_with(SIGNATURE) => Self::ProxyHeader,
             _ if METHODS.iter().any(|method| bytes.starts_with(method)) => Self::Http,
             _ => Self::Unknown,
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use access::{Origin, Rejection, Trust};
+use model::Timestamp;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,15 +12,17 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::connection::buffered;
 use crate::first_bytes::Beginning;
+use crate::proxy::ProxyRefusal;
 use crate::socket::Socket;
 use crate::strangers::{Stranger, Strangers};
-use crate::{Connection, FirstBytes};
+use crate::{Connection, FirstBytes, LoadBalancer, TLS_HANDSHAKE};
 
 /// The port where hospitals knock.
 pub struct Listener {
     listener: TcpListener,
     slots: Arc<Semaphore>,
     strangers: Strangers,
+    balancer: Option<Arc<LoadBalancer>>,
 }
 
 impl Listener {
@@ -31,7 +34,14 @@ impl Listener {
     pub async fn bind(address: SocketAddr, max_connections: usize, max_handshakes: usize) -> io::Result<Self> {
         let slots = Arc::new(Semaphore::new(max_connections));
         let strangers = Strangers::at_most(max_handshakes);
-        Ok(Self { listener: TcpListener::bind(address).await?, slots, strangers })
+        Ok(Self { listener: TcpListener::bind(address).await?, slots, strangers, balancer: None })
+    }
+
+    /// Takes connections from this load balancer only, each with its PROXY v2 header. Without one a header is refused: which of
+    /// the two it is, is never guessed (P-1).
+    #[must_use]
+    pub fn behind(self, balancer: LoadBalancer) -> Self {
+        Self { balancer: Some(Arc::new(balancer)), ..self }
     }
 
     /// The address bound, with the port that the system chose when 0 was asked for.
@@ -49,7 +59,8 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Incoming> {
         let slot = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         let (stream, address) = self.listener.accept().await?;
-        Ok(Incoming { stream, address, slot, stranger: self.strangers.welcome() })
+        let (stranger, balancer) = (self.strangers.welcome(), self.balancer.clone());
+        Ok(Incoming { stream, address, slot, stranger, balancer })
     }
 }
 
@@ -59,13 +70,14 @@ pub struct Incoming {
     address: SocketAddr,
     slot: OwnedSemaphorePermit,
     stranger: Stranger,
+    balancer: Option<Arc<LoadBalancer>>,
 }
 
 /// A connection that ended before its peer was known.
 #[derive(Debug)]
 pub struct Refused {
-    /// Where it came from.
-    pub address: SocketAddr,
+    /// Where it came from, as far as that was heard.
+    pub origin: Origin,
     /// Why it ended.
     pub because: RefusedBecause,
 }
@@ -73,6 +85,12 @@ pub struct Refused {
 /// Why a handshake did not complete.
 #[derive(Debug, thiserror::Error)]
 pub enum RefusedBecause {
+    /// Nobody's fault: the load balancer looked whether somebody is there. It said LOCAL and went, or went without a word.
+    #[error("a health check of the load balancer")]
+    HealthCheck,
+    /// What came before TLS broke a rule of the PROXY protocol.
+    #[error("{0}")]
+    Proxy(#[from] ProxyRefusal),
     /// The certificate broke a rule.
     #[error("{0}")]
     Certificate(Rejection),
@@ -105,6 +123,8 @@ impl RefusedBecause {
     #[must_use]
     pub fn code(&self) -> &'static str {
         match self {
+            Self::HealthCheck => "health_check",
+            Self::Proxy(refusal) => refusal.code(),
             Self::Certificate(rejection) => rejection.code.as_str(),
             Self::TooSlow { .. } => "handshake_timeout",
             Self::Crowded { .. } => "crowded_out",
@@ -120,40 +140,65 @@ impl Incoming {
         self.address
     }
 
-    /// Corridor steps 2 to 4: a completed mutual handshake within `limit`, and the identity that it proves.
+    /// Corridor steps 2 to 4: a completed mutual handshake within `limit`, and the identity that it proves as of `now`.
     ///
     /// # Errors
     /// See [`RefusedBecause`]. Nothing of DICOM has been read.
-    pub async fn handshake(self, trust: &Trust, limit: Duration) -> Result<Connection, Refused> {
-        let address = self.address;
-        self.shake(trust, limit).await.map_err(|because| Refused { address, because })
+    pub async fn handshake(self, trust: &Trust, limit: Duration, now: Timestamp) -> Result<Connection, Refused> {
+        let mut origin = Origin { socket: self.address, source: None, vpce: None };
+        self.shake(trust, limit, now, &mut origin).await.map_err(|because| Refused { origin, because })
     }
 
-    async fn shake(self, trust: &Trust, limit: Duration) -> Result<Connection, RefusedBecause> {
-        let handshake = trust.await_caller();
+    async fn shake(
+        self,
+        trust: &Trust,
+        limit: Duration,
+        now: Timestamp,
+        origin: &mut Origin,
+    ) -> Result<Connection, RefusedBecause> {
+        let handshake = trust.await_caller(now);
         let beginning = Beginning::default();
         let not_tls = |source| RefusedBecause::NotTls { first: beginning.classify(), source };
-        let socket = Socket::new(self.stream, Some(beginning.clone())).map_err(not_tls)?;
-        let accept = TlsAcceptor::from(handshake.config()).accept(buffered(socket)).into_fallible();
+        let accept = async {
+            let socket = introduced(self.stream, self.balancer.as_deref(), &beginning, origin).await?;
+            Ok(TlsAcceptor::from(handshake.config()).accept(socket).into_fallible().await)
+        };
         let accepted = tokio::select! {
             biased;
             () = self.stranger.crowded_out() => return Err(RefusedBecause::Crowded { first: beginning.classify() }),
             accepted = tokio::time::timeout(limit, accept) => accepted,
         };
         let stream = match accepted {
-            Ok(Ok(stream)) => stream,
-            Ok(Err((error, socket))) => {
+            Ok(Ok(Ok(stream))) => stream,
+            Ok(Ok(Err((error, socket)))) => {
                 hear_out(socket).await;
                 let tls = error.get_ref().and_then(|inner| inner.downcast_ref());
                 let rejection = tls.and_then(|tls| handshake.blame(tls));
                 return Err(rejection.map_or_else(|| not_tls(error), RefusedBecause::Certificate));
             }
+            Ok(Err(because)) => return Err(because),
             Err(_) => return Err(RefusedBecause::TooSlow { first: beginning.classify(), limit }),
         };
         let peer = handshake.finish(stream.get_ref().1).map_err(RefusedBecause::Certificate)?;
-        let origin = Origin { socket: self.address, source: None, vpce: None };
+        let origin = origin.clone();
         Ok(Connection { stream: stream.into(), peer: Arc::new(peer), origin, _slot: Some(self.slot) })
     }
+}
+
+/// Step 2, if a load balancer is in front; what is read next is the caller's own either way.
+async fn introduced(
+    stream: TcpStream,
+    balancer: Option<&LoadBalancer>,
+    beginning: &Beginning,
+    origin: &mut Origin,
+) -> Result<BufReader<Socket>, RefusedBecause> {
+    let Some(balancer) = balancer else {
+        let socket = Socket::new(stream, Some(beginning.clone()));
+        return socket.map(buffered).map_err(|source| RefusedBecause::NotTls { first: beginning.classify(), source });
+    };
+    let socket = balancer.introduce(stream, origin).await?;
+    beginning.hear(&[TLS_HANDSHAKE]);
+    Ok(socket)
 }
 
 /// A TLS 1.3 client has sent its first request before it hears that its certificate was refused. Closing with that unread

@@ -13,7 +13,7 @@ fn a_caller_is_who_its_svid_says_in_tls_1_2_and_1_3() {
     let trust = ca.leaf(GATEWAY).trust(ca.bundle());
     let caller = ca.intermediate(|_| ()).leaf(CT1);
     for (version, name) in VERSIONS.into_iter().zip(["TLSv1.2", "TLSv1.3"]) {
-        let handshake = trust.await_caller();
+        let handshake = trust.await_caller(now());
         let (server, client, result) = shake(handshake.config(), caller.stranger(version));
         result.expect(name);
         let peer = handshake.finish(&server).expect(name);
@@ -28,7 +28,7 @@ fn a_caller_without_a_certificate_is_refused() {
     let ca = Ca::root();
     let trust = ca.leaf(GATEWAY).trust(ca.bundle());
     for version in VERSIONS {
-        let handshake = trust.await_caller();
+        let handshake = trust.await_caller(now());
         let (server, _, result) = shake(handshake.config(), anonymous(version));
         let error = result.expect_err("anonymous");
         assert_eq!(handshake.rejection(), None);
@@ -46,7 +46,7 @@ fn an_expired_caller_is_refused_and_every_reason_looks_alike_on_the_wire() {
     for version in VERSIONS {
         let mut errors = Vec::new();
         for (leaf, code) in [(&expired, RejectionCode::Expired), (&foreign, RejectionCode::ChainUntrusted)] {
-            let handshake = trust.await_caller();
+            let handshake = trust.await_caller(now());
             let (server, _, result) = shake(handshake.config(), leaf.stranger(version));
             errors.push(result.expect_err("refused"));
             assert_eq!(handshake.rejection().map(|rejection| rejection.code), Some(code));
@@ -65,7 +65,7 @@ fn a_caller_that_comes_again_shakes_hands_in_full() {
     for version in VERSIONS {
         let config = caller.stranger(version);
         for visit in ["first", "second"] {
-            let handshake = trust.await_caller();
+            let handshake = trust.await_caller(now());
             let (server, client, result) = shake(handshake.config(), config.clone());
             result.expect(visit);
             assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full), "{visit}");
@@ -81,7 +81,7 @@ fn a_certificate_without_its_key_proves_nothing() {
     let trust = ca.leaf(GATEWAY).trust(ca.bundle());
     let (stolen, thief) = (ca.leaf(CT1), ca.leaf("spiffe://hosp-a.example/thief"));
     for version in VERSIONS {
-        let handshake = trust.await_caller();
+        let handshake = trust.await_caller(now());
         let (server, _, result) = shake(handshake.config(), stolen.stranger_with_key_of(&thief, version));
         assert!(result.is_err());
         assert_eq!(handshake.finish(&server).expect_err("unproven").code, RejectionCode::Handshake);
@@ -92,13 +92,13 @@ fn a_certificate_without_its_key_proves_nothing() {
 fn a_handshake_is_finished_only_with_its_own_connection_and_only_once() {
     let ca = Ca::root();
     let trust = ca.leaf(GATEWAY).trust(ca.bundle());
-    let (one, two) = (trust.await_caller(), trust.await_caller());
+    let (one, two) = (trust.await_caller(now()), trust.await_caller(now()));
     let (first, _, result) = shake(one.config(), ca.leaf(CT1).stranger(&TLS13));
     result.expect("good");
     let (second, _, result) = shake(two.config(), ca.leaf("spiffe://hosp-a.example/b").stranger(&TLS13));
     result.expect("good");
     assert_eq!(one.finish(&second).expect_err("another's connection").code, RejectionCode::Handshake);
-    assert_eq!(trust.await_caller().finish(&first).expect_err("nothing verified").code, RejectionCode::Handshake);
+    assert_eq!(trust.await_caller(now()).finish(&first).expect_err("nothing verified").code, RejectionCode::Handshake);
 
     let (_, _, again) = shake(two.config(), ca.leaf(CT1).stranger(&TLS13));
     assert!(again.is_err(), "a configuration is good for one connection");
@@ -108,7 +108,7 @@ fn a_handshake_is_finished_only_with_its_own_connection_and_only_once() {
 #[test]
 fn an_unfinished_handshake_gives_no_peer() {
     let ca = Ca::root();
-    let handshake = ca.leaf(GATEWAY).trust(ca.bundle()).await_caller();
+    let handshake = ca.leaf(GATEWAY).trust(ca.bundle()).await_caller(now());
     let connection = rustls::ServerConnection::new(handshake.config()).expect("usable");
     assert_eq!(handshake.finish(&connection).expect_err("nothing happened").code, RejectionCode::Handshake);
 }
@@ -119,14 +119,15 @@ fn a_call_reaches_exactly_the_receiver_that_was_meant() {
     let receiver = ca.leaf(GATEWAY).trust(ca.bundle());
     let forwarder = ca.leaf(CT1).trust(ca.bundle());
 
-    let (listening, call) = (receiver.await_caller(), forwarder.call(SpiffeId::parse(GATEWAY).expect("valid")));
+    let (listening, call) =
+        (receiver.await_caller(now()), forwarder.call(SpiffeId::parse(GATEWAY).expect("valid"), now()));
     let (server, client, result) = shake(listening.config(), call.config());
     result.expect("both are good");
     assert_eq!(call.finish(&client).expect("the gateway").id().as_str(), GATEWAY);
     assert_eq!(listening.finish(&server).expect("the forwarder").id().as_str(), CT1);
 
-    let call = forwarder.call(SpiffeId::parse("spiffe://hosp-a.example/other").expect("valid"));
-    let (_, client, result) = shake(receiver.await_caller().config(), call.config());
+    let call = forwarder.call(SpiffeId::parse("spiffe://hosp-a.example/other").expect("valid"), now());
+    let (_, client, result) = shake(receiver.await_caller(now()).config(), call.config());
     assert!(result.is_err());
     let rejection = call.rejection().expect("refused");
     assert_eq!(rejection.code, RejectionCode::UnexpectedId);
@@ -139,7 +140,7 @@ fn a_live_connection_is_judged_again_by_new_bundles_and_the_time() {
     let (ca, other) = (Ca::root(), Ca::root());
     let own = ca.leaf(GATEWAY);
     let trust = own.trust(ca.bundle());
-    let handshake = trust.await_caller();
+    let handshake = trust.await_caller(now());
     let (server, _, result) = shake(handshake.config(), ca.leaf(CT1).stranger(&TLS13));
     result.expect("good");
     let peer = handshake.finish(&server).expect("good");

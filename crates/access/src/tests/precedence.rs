@@ -193,7 +193,20 @@ fn only_a_caller_with_a_row_in_force_is_helped() {
         let denial = crate::Denial { code: *code, row: None, detail: String::new() };
         let stranger = matches!(
             code,
-            NoRow | RowSuspended | RowExpired | RowNotYet | DenyRow | VpceMissing | Vpce | Source | PolicyRevoked
+            KillSwitch
+                | PolicyStale
+                | NoRow
+                | DenyRow
+                | AutoSuspended
+                | RowSuspended
+                | RowExpired
+                | RowNotYet
+                | OutsideWindow
+                | Posture
+                | VpceMissing
+                | Vpce
+                | Source
+                | PolicyRevoked
         );
         assert_eq!(denial.knows_caller(), !stranger, "{}", code.as_str());
     }

@@ -1,6 +1,7 @@
-use model::Digest;
+use model::{Digest, Timestamp};
 
 use super::precedence::CT1_ROW;
+use crate::testing::now;
 use crate::{MinTls, Standing, Table, TableError};
 
 /// The example of access-table.md.
@@ -41,7 +42,9 @@ fn the_example_of_the_specification_is_a_table() {
     assert_eq!(row.valid_until().map(|end| end.to_string()).as_deref(), Some("2027-01-31T00:00:00.000Z"));
     assert_eq!((row.owner(), row.ticket()), (Some("pacs@hosp-a.example"), Some("CHG-1")));
     assert_eq!(row.standing(), &Standing::Enabled);
-    assert_eq!(table.warnings(), ["row \"hosp-a-ct1\": transfer_syntaxes has \"*\", which allows every value"]);
+    let warnings = table.warnings(Timestamp::from_seconds(1_790_000_000));
+    assert_eq!(warnings[0], "row \"hosp-a-ct1\": transfer_syntaxes has \"*\", which allows every value");
+    assert!(warnings[1].contains("PROXY v2") && warnings.len() == 2, "{warnings:?}");
 }
 
 #[test]
@@ -85,8 +88,8 @@ fn one_fault_refuses_the_whole_table_and_is_named() {
     let again = |from: &str, to: &str| format!("{CT1_ROW}{}", without("\"ct1\"\n", "\"b\"\n").replace(from, to));
     let cases: Vec<(&str, String, &str)> = vec![
         ("unknown column", with("colour = \"red\""), "colour"),
-        ("a column that is not enforced yet", with("patient_issuers = [\"A\"]"), "not enforced"),
-        ("windows", with("windows = [\"* * * * *\"]"), "not enforced"),
+        ("a column that nobody enforces", with("quarantine = true"), "not enforced"),
+        ("cron", with("windows = [\"* * * * *\"]"), "windows"),
         ("id twice", format!("{CT1_ROW}{}", deny("")), "twice"),
         ("no id", without("id = \"ct1\"\n", ""), "missing field `id`"),
         ("bad id", without("\"ct1\"\n", "\"c t\"\n"), "1 to 64"),
@@ -182,7 +185,7 @@ operations = ["store"]
 id = "stop"
 effect = "deny"
 "#;
-    let warnings = Table::parse(rows).expect("legal").warnings().join("\n");
+    let warnings = Table::parse(rows).expect("legal").warnings(now()).join("\n");
     for part in ["\"stop\" denies everything", "called_aets has \"*\"", "calling_aets is not there", "prefix", "owner"]
     {
         assert!(warnings.contains(part), "{part}: {warnings}");

@@ -227,6 +227,7 @@ fn write_text(
     writeln!(out, "  key        {}", text(facts.key.as_ref().map(|key| key as _)))?;
     writeln!(out, "  serial     {}", text(facts.serial.as_ref().map(|serial| serial as _)))?;
     writeln!(out, "  issuer     {}", text(facts.issuer.as_ref().map(|issuer| issuer as _)))?;
+    writeln!(out, "             SHA-256 {}", text(facts.issuer_sha256.as_ref().map(|digest| digest as _)))?;
     writeln!(out, "  SHA-256    {}\n", facts.sha256)?;
     for Finding { rule, what, outcome } in findings {
         match outcome {

@@ -17,8 +17,8 @@ use serde_json::Value;
 use study::Event;
 use tokio::sync::{broadcast, mpsc};
 
+use crate::clock::now;
 use crate::config::{Config, environment};
-use crate::house::now;
 use crate::receive::{Checked, Receiver};
 use crate::send::{Sender, gather, send_all, trust_from_files};
 use crate::telemetry::{self, LogFormat};

@@ -200,7 +200,8 @@ fn handshake() -> VerifiedPeer {
         Trust::new(identity, bundles, rules).expect("it holds together")
     };
     let (caller, receiver) = (trust("spiffe://a.invalid/ct1"), trust("spiffe://a.invalid/receiver"));
-    let (call, awaited) = (caller.call(receiver.identity().id().clone()), receiver.await_caller());
+    let now = SystemTime::now().into();
+    let (call, awaited) = (caller.call(receiver.identity().id().clone(), now), receiver.await_caller(now));
     let mut client = rustls::ClientConnection::new(call.config(), call.server_name()).expect("a client");
     let mut server = rustls::ServerConnection::new(awaited.config()).expect("a server");
     while client.is_handshaking() || server.is_handshaking() {

@@ -20,7 +20,7 @@ fn receiver_of_one(pki: &Pki, shows: &Issued) -> (SocketAddr, JoinHandle<Result<
 }
 
 fn serve(trust: &Trust, mut socket: TcpStream) -> Result<Vec<u8>, RejectionCode> {
-    let handshake = trust.await_caller();
+    let handshake = trust.await_caller(SystemTime::now().into());
     let mut connection = ServerConnection::new(handshake.config()).expect("a usable configuration");
     while connection.is_handshaking() {
         if connection.complete_io(&mut socket).is_err() {

@@ -12,6 +12,8 @@ pub(super) struct Facts {
     pub(super) key: Option<&'static str>,
     pub(super) serial: Option<String>,
     pub(super) issuer: Option<String>,
+    /// Of the issuer's name in DER: how a deny-list names an issuer.
+    pub(super) issuer_sha256: Option<Digest>,
     pub(super) sha256: Digest,
 }
 
@@ -29,8 +31,16 @@ impl Facts {
     /// Reads the fields of TBSCertificate in their order (RFC 5280 §4.1) until one is not what it should be.
     pub(super) fn read(der: &[u8], spiffe_id: Option<model::SpiffeId>) -> Self {
         let sha256 = Digest::of(der);
-        let mut facts =
-            Self { spiffe_id, not_before: None, not_after: None, key: None, serial: None, issuer: None, sha256 };
+        let mut facts = Self {
+            spiffe_id,
+            not_before: None,
+            not_after: None,
+            key: None,
+            serial: None,
+            issuer: None,
+            issuer_sha256: None,
+            sha256,
+        };
         facts.fill(der);
         facts
     }
@@ -45,7 +55,9 @@ impl Facts {
         }
         self.serial = Some(serial.iter().map(|byte| format!("{byte:02x}")).collect());
         let _signature_algorithm = fields.next()?;
+        let before = fields.0;
         self.issuer = Some(names(fields.expect(SEQUENCE)?));
+        self.issuer_sha256 = Some(Digest::of(&before[..before.len() - fields.0.len()]));
         let mut validity = Tlvs(fields.expect(SEQUENCE)?);
         self.not_before = validity.next().and_then(|(tag, text)| moment(tag, text));
         self.not_after = validity.next().and_then(|(tag, text)| moment(tag, text));
@@ -141,7 +153,11 @@ mod tests {
         ];
         for (name, der) in cases {
             let facts = Facts::read(der, None);
-            assert_eq!((facts.serial, facts.key, facts.issuer), (None, None, None), "{name}");
+            assert_eq!(
+                (facts.serial, facts.key, facts.issuer, facts.issuer_sha256),
+                (None, None, None, None),
+                "{name}"
+            );
             assert_eq!(facts.sha256, Digest::of(der), "{name}");
         }
     }

@@ -1,0 +1,104 @@
+//! What is noticed and does not decide: rows in observe mode, the shadow table, an identity behind a new VPC endpoint.
+
+use access::{AuthorisedInstance, Denial, Grant, Operation, Question};
+use model::{Proposal, sop_class};
+
+use crate::audit::{Decision, Subject, Verdict};
+use crate::clock::now;
+use crate::house::House;
+use crate::line::Line;
+use crate::telemetry;
+
+/// After an association was granted: what observe mode let through, and what the shadow table says.
+pub(crate) async fn association(house: &House, line: &Line, grant: &Grant) {
+    let Some(context) = grant.proposal().contexts.first() else { return };
+    denials(line, Subject::Association, grant, grant.observed()).await;
+    let echo = context.abstract_syntax.as_str() == sop_class::VERIFICATION;
+    let operation = if echo { Operation::Echo } else { Operation::Store };
+    shadow(house, line, grant, Subject::Association, question(grant, operation)).await;
+}
+
+/// After an instance was stored.
+pub(crate) async fn instance(house: &House, line: &Line, instance: &AuthorisedInstance, size: u64) {
+    let grant = instance.grant();
+    let observed = instance.observed().iter().cloned().chain(instance.observed_size(size));
+    // What the association was told of already is not said again for each of its instances.
+    let news: Vec<Denial> = observed.filter(|denial| !grant.observed().contains(denial)).collect();
+    denials(line, Subject::Instance, grant, &news).await;
+    let question = Question {
+        class: Some(instance.name().class.clone()),
+        syntax: Some(instance.transfer_syntax().clone()),
+        content: Some(instance.content().clone()),
+        size: Some(size),
+        ..question(grant, Operation::Store)
+    };
+    shadow(house, line, grant, Subject::Instance, question).await;
+}
+
+/// Writes down what would have been denied, were the row not in observe mode.
+async fn denials(line: &Line, about: Subject, grant: &Grant, observed: &[Denial]) {
+    for denial in observed {
+        metrics::counter!(telemetry::AUTHZ_OBSERVED, "reason" => denial.code.as_str()).increment(1);
+        tracing::info!(reason = denial.code.as_str(), "would be denied, were the row not in observe mode: {denial}");
+        let verdict = Verdict::denial(about, Decision::Observe, denial).grant(grant).titles(grant.proposal());
+        line.record(verdict).await;
+    }
+}
+
+/// The table in force said yes: a shadow table that says no, or yes to another tenant, is worth a line.
+async fn shadow(house: &House, line: &Line, grant: &Grant, about: Subject, question: Question) {
+    let Some(shadow) = house.live.registry.in_force().shadow.clone() else { return };
+    let (reason, detail) = match shadow.answer(&question, now()).verdict {
+        Ok(row) if row.tenant() == grant.tenant() => return,
+        Ok(row) => ("shadow_tenant", format!("row {:?} would write to another tenant", row.id())),
+        Err(denial) => ("shadow_deny", denial.to_string()),
+    };
+    metrics::counter!(telemetry::SHADOW_DIFFERENCES, "reason" => reason).increment(1);
+    tracing::info!(reason, "the shadow table says otherwise: {detail}");
+    line.record(Verdict::new(about, Decision::Observe, reason).grant(grant).detail(detail)).await;
+}
+
+/// The association was denied: a shadow table that would have let it in is worth a line too.
+pub(crate) async fn refused_association(house: &House, line: &Line, proposal: &Proposal) {
+    let Some(shadow) = house.live.registry.in_force().shadow.clone() else { return };
+    let question = Question {
+        caller: line.peer().caller().clone(),
+        origin: line.origin().clone(),
+        called: proposal.called.clone(),
+        calling: proposal.calling.clone(),
+        operation: Operation::Store,
+        class: None,
+        syntax: None,
+        content: None,
+        size: None,
+    };
+    let Ok(row) = shadow.answer(&question, now()).verdict else { return };
+    metrics::counter!(telemetry::SHADOW_DIFFERENCES, "reason" => "shadow_allow").increment(1);
+    let detail = format!("row {:?} of the shadow table would allow it", row.id());
+    line.record(Verdict::new(Subject::Association, Decision::Observe, "shadow_allow").detail(detail)).await;
+}
+
+fn question(grant: &Grant, operation: Operation) -> Question {
+    Question {
+        caller: grant.peer().caller().clone(),
+        origin: grant.origin().clone(),
+        called: grant.proposal().called.clone(),
+        calling: grant.proposal().calling.clone(),
+        operation,
+        class: None,
+        syntax: None,
+        content: None,
+        size: None,
+    }
+}
+
+/// An identity that is seen behind a second VPC endpoint: perhaps one key in two places.
+pub(crate) fn endpoint(house: &House, grant: &Grant, verdict: Verdict) -> Verdict {
+    let Some(vpce) = &grant.origin().vpce else { return verdict };
+    if !house.endpoints.is_new(grant.peer().id(), vpce) {
+        return verdict;
+    }
+    metrics::counter!(telemetry::NEW_ENDPOINTS).increment(1);
+    tracing::warn!(vpce, "this identity was seen behind another VPC endpoint before: is its key in two places?");
+    verdict.alert("new_vpce")
+}

@@ -1,0 +1,349 @@
+//! Reads what is in force from files, and looks again every `access.poll` and on SIGHUP.
+//!
+//! Files are compared by digest: that sees an atomic rename and a symlink swap alike. What cannot be used leaves the previous
+//! set in force, says so, and counts toward its greatest age (CV-9, CV-11).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+
+use access::{DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
+use model::{Digest, Hasher};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::audit::{AuditLog, Decision, Subject, Verdict};
+use crate::clock::{self, Jump};
+use crate::config::{Config, Profile, RuleSet};
+use crate::live::{Freshness, InForce, Live, Moment, Source};
+use crate::suspend::Suspensions;
+use crate::telemetry;
+
+/// Text of a problem for the person who starts or runs the gateway.
+pub(crate) type Problem = String;
+
+/// Reads everything once.
+///
+/// # Errors
+/// When anything is missing or broken: a gateway does not start with half of its trust.
+pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
+    let moment = Moment::now();
+    let text = TableText::read(config, &config.access.table)?;
+    let table = text.parse(config)?;
+    for warning in table.warnings(moment.wall) {
+        tracing::info!(table = %config.access.table.display(), "{warning}");
+    }
+    let shadow = config.access.shadow.as_deref().map(|path| TableText::read(config, path)).transpose()?;
+    let shadow_digest = shadow.as_ref().map(TableText::digest);
+    let shadow = shadow.map(|text| text.parse(config)).transpose()?.map(Arc::new);
+    let files = TrustFiles::read(config)?;
+    let trust = files.parse(config)?;
+    let (id, end) = (trust.identity().id(), trust.identity().not_after());
+    if end <= moment.wall {
+        return Err(format!(
+            "our own certificate for {id} has expired at {end}; every caller would refuse it: renew it"
+        ));
+    }
+    let in_force = InForce { table: Arc::new(table), trust: Arc::new(trust), shadow, since: moment.at };
+    let freshness = Freshness::new(config.staleness(), config.access.max_staleness, moment.at);
+    let watcher = Watcher {
+        table: text.digest(),
+        shadow: shadow_digest,
+        trust: files.digest(),
+        reported: [None, None],
+        jump: None,
+    };
+    let live = Live::new(in_force, freshness, Suspensions::new(config.auto_suspend()));
+    gauge(&live, moment);
+    Ok((live, watcher))
+}
+
+/// Sets the metrics that tell age and revision.
+pub(crate) fn gauge(live: &Live, moment: Moment) {
+    let in_force = live.registry.in_force();
+    let left = in_force.trust.identity().not_after().since(moment.wall);
+    #[expect(clippy::cast_precision_loss, reason = "a metric is a float")]
+    {
+        metrics::gauge!(telemetry::POLICY_REVISION).set(in_force.table.revision() as f64);
+        metrics::gauge!(telemetry::ROWS_OVERDUE).set(in_force.table.overdue_reviews(moment.wall) as f64);
+    }
+    let age = |source| live.freshness().age(source, moment.at).as_secs_f64();
+    metrics::gauge!(telemetry::POLICY_AGE).set(age(Source::Table));
+    metrics::gauge!(telemetry::TRUST_AGE).set(age(Source::Certificates));
+    metrics::gauge!(telemetry::SVID_REMAINING).set(left.as_secs_f64());
+}
+
+/// Looks for changes. It knows by digest what was read last, so what changed while the gateway started has changed too.
+pub(crate) struct Watcher {
+    table: Digest,
+    shadow: Option<Digest>,
+    trust: Digest,
+    /// Each broken state is reported once, not at every look.
+    reported: [Option<Problem>; 2],
+    jump: Option<Jump>,
+}
+
+impl Watcher {
+    /// Looks until the process ends.
+    pub(crate) async fn keep_fresh(mut self, live: &Live, config: &Config, audit: &AuditLog) {
+        let mut poll = tokio::time::interval(config.access.poll);
+        let mut hang_up = signal(SignalKind::hangup()).expect("the runtime handles signals");
+        loop {
+            tokio::select! {
+                _ = poll.tick() => {}
+                _ = hang_up.recv() => {
+                    tracing::info!("SIGHUP: looking at table and certificates, and opening the audit log again");
+                    audit.reopen().await;
+                }
+            }
+            self.look(live, config, audit).await;
+        }
+    }
+
+    async fn look(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
+        self.look_at_the_clock(live, config, audit).await;
+        for source in Source::ALL {
+            let read = match source {
+                Source::Table => self.refresh_table(live, config, audit).await,
+                Source::Certificates => self.refresh_trust(live, config, audit).await,
+            };
+            if read.is_ok() {
+                live.freshness().seen(source, Instant::now());
+            }
+            self.report(source, read.err(), audit).await;
+        }
+    }
+
+    /// A clock that was set is reported once; under the strict profile nothing is decided by it.
+    async fn look_at_the_clock(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
+        let jump = clock::jump();
+        if config.profile == Profile::Strict {
+            live.freshness().bar(jump.map(|jump| jump.to_string()));
+        }
+        if let Some(jump) = jump
+            && self.jump.is_none()
+        {
+            metrics::counter!(telemetry::CLOCK_JUMPS).increment(1);
+            tracing::error!("{jump}");
+            let verdict = Verdict::new(Subject::Policy, Decision::Note, "clock_jumped").detail(jump.to_string());
+            audit.record(verdict.alert("clock_jumped")).await;
+        }
+        self.jump = jump;
+    }
+
+    async fn refresh_table(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
+        if let Some(path) = &config.access.shadow {
+            self.refresh_shadow(live, config, path)?;
+        }
+        let text = TableText::read(config, &config.access.table)?;
+        if text.digest() == self.table {
+            return Ok(());
+        }
+        let (current, table) = (live.registry.in_force(), text.parse(config)?);
+        may_follow(&current.table, &table, config)?;
+        let verdict = Verdict::new(Subject::Policy, Decision::Note, "policy_changed").policy(&table);
+        let verdict = verdict.detail(differences(&current.table, &table));
+        let (from, to) = (current.table.revision(), table.revision());
+        // In force first: a withdrawal waits for nothing, not even the audit log.
+        live.registry.publish(InForce { table: Arc::new(table), since: Instant::now(), ..InForce::clone(&current) });
+        self.table = text.digest();
+        tracing::info!(from, to, "the access table changed");
+        audit.record(verdict).await;
+        Ok(())
+    }
+
+    fn refresh_shadow(&mut self, live: &Live, config: &Config, path: &Path) -> Result<(), Problem> {
+        let text = TableText::read(config, path)?;
+        if self.shadow != Some(text.digest()) {
+            let shadow = Some(Arc::new(text.parse(config)?));
+            let current = live.registry.in_force();
+            live.registry.publish(InForce { shadow, ..InForce::clone(&current) });
+            self.shadow = Some(text.digest());
+            tracing::info!("the shadow table changed");
+        }
+        Ok(())
+    }
+
+    async fn refresh_trust(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
+        let files = TrustFiles::read(config)?;
+        if self.trust == files.digest() {
+            return Ok(());
+        }
+        let trust = Arc::new(files.parse(config)?);
+        let current = live.registry.in_force();
+        live.registry.publish(InForce { trust, since: Instant::now(), ..InForce::clone(&current) });
+        self.trust = files.digest();
+        tracing::info!("certificates were loaded again");
+        audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
+        Ok(())
+    }
+
+    async fn report(&mut self, source: Source, problem: Option<Problem>, audit: &AuditLog) {
+        let reported = &mut self.reported[source as usize];
+        if let Some(problem) = &problem {
+            let what = source.as_str();
+            metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
+            if reported.as_ref() != Some(problem) {
+                tracing::error!("{what}: {problem}; the previous ones stay in force");
+                let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed").alert("reload_failed");
+                audit.record(verdict.detail(format!("{what}: {problem}"))).await;
+            }
+        }
+        *reported = problem;
+    }
+}
+
+/// Whether a table may take the place of another: its revision never goes back, and under the strict profile it names every
+/// change.
+fn may_follow(current: &Table, next: &Table, config: &Config) -> Result<(), Problem> {
+    let (new, old) = (next.revision(), current.revision());
+    if new < old {
+        return Err(format!("revision {new} is older than revision {old} in force; raise `revision`"));
+    }
+    if new == old && config.profile == Profile::Strict {
+        return Err(format!("it changed and is still revision {new}; the strict profile wants `revision` raised"));
+    }
+    Ok(())
+}
+
+/// Which rows came, went and changed, by id.
+fn differences(old: &Table, new: &Table) -> String {
+    let named = |word: &str, ids: Vec<&str>| format!("{word}: [{}]", ids.join(", "));
+    let find = |table: &'_ Table, id: &str| table.rows().iter().find(|row| row.id() == id).cloned();
+    let added = new.rows().iter().filter(|row| find(old, row.id()).is_none()).map(|row| row.id()).collect();
+    let removed = old.rows().iter().filter(|row| find(new, row.id()).is_none()).map(|row| row.id()).collect();
+    let other = |row: &&Arc<access::Row>| find(old, row.id()).is_some_and(|before| before != **row);
+    let changed = new.rows().iter().filter(other).map(|row| row.id()).collect();
+    [named("added", added), named("removed", removed), named("changed", changed)].join(", ")
+}
+
+/// A table as it stands in its file, with its signature where one is demanded.
+struct TableText<'c> {
+    text: String,
+    path: &'c Path,
+    signed: Option<Signed>,
+}
+
+struct Signed {
+    signature: Vec<u8>,
+    key: Vec<u8>,
+}
+
+impl<'c> TableText<'c> {
+    fn read(config: &Config, path: &'c Path) -> Result<Self, Problem> {
+        let text = std::fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let signed = config.access.verify_key.as_deref().map(|key| {
+            let signature = read(&signature_of(path))?;
+            Ok::<_, Problem>(Signed { signature, key: read(key)? })
+        });
+        Ok(Self { text, path, signed: signed.transpose()? })
+    }
+
+    /// Of everything that is read: a signature that is put right changes something too.
+    fn digest(&self) -> Digest {
+        let signature = self.signed.as_ref().map(|signed| [&signed.signature, &signed.key]);
+        digest([self.text.as_bytes()].into_iter().chain(signature.into_iter().flatten().map(Vec::as_slice)))
+    }
+
+    fn parse(&self, config: &Config) -> Result<Table, Problem> {
+        let blame = |problem: String| format!("{}: {problem}", self.path.display());
+        if let Some(Signed { signature, key }) = &self.signed {
+            access::verify_table_signature(self.text.as_bytes(), signature, key)
+                .map_err(|error| blame(error.to_string()))?;
+        }
+        let table = Table::parse(&self.text).map_err(|error| blame(error.to_string()))?;
+        if config.profile == Profile::Strict
+            && let problems @ [_, ..] = table.strict_problems().as_slice()
+        {
+            return Err(blame(format!("the strict profile refuses it: {}", problems.join("; "))));
+        }
+        Ok(table)
+    }
+}
+
+/// `access.toml.sig` beside `access.toml`.
+fn signature_of(table: &Path) -> std::path::PathBuf {
+    let mut name = table.as_os_str().to_owned();
+    name.push(".sig");
+    name.into()
+}
+
+/// Everything that trust is made of, as bytes.
+struct TrustFiles {
+    chain: Vec<u8>,
+    key: Vec<u8>,
+    bundles: Vec<Vec<u8>>,
+    /// For each trust domain.
+    crls: Vec<Vec<Vec<u8>>>,
+    deny_list: Option<Vec<u8>>,
+}
+
+impl TrustFiles {
+    fn read(config: &Config) -> Result<Self, Problem> {
+        key_is_private(&config.identity.key)?;
+        let all = |paths: &[std::path::PathBuf]| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            chain: read(&config.identity.chain)?,
+            key: read(&config.identity.key)?,
+            bundles: config.trust.iter().map(|trusted| read(&trusted.bundle)).collect::<Result<_, _>>()?,
+            crls: config.trust.iter().map(|trusted| all(&trusted.crls)).collect::<Result<_, _>>()?,
+            deny_list: config.access.deny_list.as_deref().map(read).transpose()?,
+        })
+    }
+
+    fn digest(&self) -> Digest {
+        let parts = [&self.chain, &self.key].into_iter().chain(&self.bundles);
+        let crls = self.crls.iter().flatten();
+        digest(parts.chain(crls).chain(&self.deny_list).map(Vec::as_slice))
+    }
+
+    fn parse(&self, config: &Config) -> Result<Trust, Problem> {
+        let identity = Identity::from_pem(&self.chain, &self.key)
+            .map_err(|error| format!("{}: {error}", config.identity.chain.display()))?;
+        let strictness = match config.rules() {
+            RuleSet::Compatible => Strictness::Compatible,
+            RuleSet::Strict => Strictness::Strict,
+        };
+        let rules =
+            Rules { max_svid_lifetime: config.identity.max_svid_lifetime, strictness, ..access::Rules::default() };
+        let domains = || config.trust.iter().map(|trusted| trusted.domain.clone());
+        let crls = domains()
+            .zip(&self.crls)
+            .flat_map(|(domain, files)| files.iter().map(move |file| (domain.clone(), file.as_slice())));
+        let mut bundles = TrustBundles::new(domains().zip(self.bundles.iter().map(Vec::as_slice)))
+            .and_then(|bundles| bundles.with_crls(crls))
+            .map_err(|error| format!("[[trust]]: {error}"))?;
+        if let (Some(text), Some(path)) = (&self.deny_list, &config.access.deny_list) {
+            let blame = |problem: String| format!("{}: {problem}", path.display());
+            let text = std::str::from_utf8(text).map_err(|error| blame(error.to_string()))?;
+            bundles = bundles.with_deny_list(DenyList::parse(text).map_err(|error| blame(error.to_string()))?);
+        }
+        Trust::new(identity, bundles, rules).map_err(|error| error.to_string())
+    }
+}
+
+fn digest<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Digest {
+    let mut hasher = Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part);
+    }
+    hasher.finish()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Problem> {
+    std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+/// A private key that others can read is not private (T-17).
+fn key_is_private(path: &Path) -> Result<(), Problem> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(path)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?
+        .permissions()
+        .mode();
+    if mode & 0o077 != 0 {
+        let path = path.display();
+        return Err(format!("{path}: others can read this private key (mode {:o}); chmod 600 {path}", mode & 0o777));
+    }
+    Ok(())
+}
