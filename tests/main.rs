@@ -11,6 +11,7 @@ mod duplicates;
 mod in_flight;
 mod interleavings;
 mod keys;
+mod limbo;
 mod many;
 mod p1_success_is_durable;
 mod p2_no_row_nothing;

@@ -12,6 +12,7 @@ mod end;
 pub mod house;
 mod intake;
 mod life;
+pub mod limbo;
 mod line;
 mod live;
 mod observe;

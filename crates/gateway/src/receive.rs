@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Trust;
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Archive, EventLog, LocalOptions, OpenError};
@@ -98,6 +99,8 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
     ];
     lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
+    lines.extend(revocation_lines(&trust, config));
+    lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
     lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
@@ -111,6 +114,20 @@ fn proxy_mode(door: &Door) -> String {
             format!("v2 required, within {timeout}, only from {}", networks.join(", "))
         }
     }
+}
+
+/// Revocation lists and the deny-list, a line each.
+fn revocation_lines(trust: &Trust, config: &Config) -> Vec<String> {
+    let lists = trust
+        .bundles()
+        .crls()
+        .map(|list| format!("revoked    {}: {} certificates, until {}", list.domain, list.revoked, list.next_update));
+    let denied = config
+        .access
+        .deny_list
+        .as_ref()
+        .map(|path| format!("denied     {} entries in {}", trust.bundles().deny_list().len(), path.display()));
+    lists.chain(denied).collect()
 }
 
 impl Receiver {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use access::{DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
-use model::{Digest, Hasher};
+use model::{Digest, Hasher, Timestamp};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::audit::{AuditLog, Decision, Subject, Verdict};
@@ -37,6 +37,7 @@ pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
     let shadow = shadow.map(|text| text.parse(config)).transpose()?.map(Arc::new);
     let files = TrustFiles::read(config)?;
     let trust = files.parse(config)?;
+    remark(&trust, moment.wall);
     let (id, end) = (trust.identity().id(), trust.identity().not_after());
     if end <= moment.wall {
         return Err(format!(
@@ -170,6 +171,8 @@ impl Watcher {
         }
         let trust = Arc::new(files.parse(config)?);
         let current = live.registry.in_force();
+        bundles_may_follow(current.trust.bundles(), trust.bundles())?;
+        remark(&trust, clock::now());
         live.registry.publish(InForce { trust, since: Instant::now(), ..InForce::clone(&current) });
         self.trust = files.digest();
         tracing::info!("certificates were loaded again");
@@ -203,6 +206,21 @@ fn may_follow(current: &Table, next: &Table, config: &Config) -> Result<(), Prob
         return Err(format!("it changed and is still revision {new}; the strict profile wants `revision` raised"));
     }
     Ok(())
+}
+
+/// A SPIFFE bundle says which version it is; an older one would bring back keys that were withdrawn.
+fn bundles_may_follow(current: &TrustBundles, next: &TrustBundles) -> Result<(), Problem> {
+    let older = next.domains().find(|domain| next.sequence(domain) < current.sequence(domain));
+    older.map_or(Ok(()), |domain| {
+        Err(format!("the bundle of {domain} has a lower spiffe_sequence than the one in force, or none"))
+    })
+}
+
+/// What is legal about bundles and lists, and perhaps not meant.
+fn remark(trust: &Trust, now: Timestamp) {
+    for remark in trust.bundles().remarks(now) {
+        tracing::warn!("{remark}");
+    }
 }
 
 /// Which rows came, went and changed, by id.
