@@ -24,6 +24,7 @@ mod p7_stable_once;
 mod p8_no_patient_data;
 mod proxy;
 mod strangers;
+mod study_rules;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
