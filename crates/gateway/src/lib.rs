@@ -19,3 +19,5 @@ mod session;
 mod stabilise;
 pub mod telemetry;
 pub mod verb;
+#[cfg_attr(feature = "workload-api", expect(dead_code, reason = "live.rs does not ask an agent yet"))]
+mod workload;

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Decision, Subject, Verdict};
-use crate::config::{Config, RuleSet};
+use crate::config::{Config, RuleSet, Source};
 use crate::house::now;
 use crate::telemetry;
 
@@ -211,12 +211,12 @@ impl TrustFiles {
     fn read(config: &Config) -> Result<Self, Problem> {
         let read =
             |path: &Path| std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()));
-        key_is_private(&config.identity.key)?;
-        Ok(Self {
-            chain: read(&config.identity.chain)?,
-            key: read(&config.identity.key)?,
-            bundles: config.trust.iter().map(|trusted| read(&trusted.bundle)).collect::<Result<_, _>>()?,
-        })
+        let Source::Files { chain, key } = config.identity.source()? else {
+            return Err("identity.workload_api: this gateway does not ask agents".to_owned());
+        };
+        key_is_private(key)?;
+        let bundles = config.trust.iter().filter_map(|trusted| trusted.bundle.as_deref());
+        Ok(Self { chain: read(chain)?, key: read(key)?, bundles: bundles.map(read).collect::<Result<_, _>>()? })
     }
 
     fn digest(&self) -> Digest {
@@ -229,8 +229,8 @@ impl TrustFiles {
     }
 
     fn parse(&self, config: &Config) -> Result<Trust, Problem> {
-        let identity = Identity::from_pem(&self.chain, &self.key)
-            .map_err(|error| format!("{}: {error}", config.identity.chain.display()))?;
+        let identity =
+            Identity::from_pem(&self.chain, &self.key).map_err(|error| format!("identity.chain: {error}"))?;
         let domains = config.trust.iter().map(|trusted| trusted.domain.clone());
         let bundles = TrustBundles::new(domains.zip(self.bundles.iter().map(Vec::as_slice)))
             .map_err(|error| format!("[[trust]]: {error}"))?;

@@ -8,6 +8,7 @@ pub mod forge;
 pub mod house;
 pub mod peer;
 pub mod pki;
+pub mod workload;
 
 /// Synthetic instances.
 pub use gateway::sample as samples;
