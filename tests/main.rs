@@ -23,3 +23,4 @@ mod strangers;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
+mod workload;

@@ -27,6 +27,8 @@ mod without;
 
 /// How long the first answer is waited for: a container's agent may start after us.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for `receive --check`, where a person waits and the agent should be there.
+pub(crate) const PATIENCE_OF_A_CHECK: Duration = Duration::from_secs(5);
 
 /// Text of a problem for the person who starts the gateway.
 pub(crate) type Problem = String;
