@@ -28,6 +28,7 @@ mod study_rules;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
+mod workload;
 
 /// The locks of the files that `interleavings` includes from the gateway.
 mod sync {

@@ -22,6 +22,7 @@ use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
 use crate::reload::{self, Watcher};
+use crate::workload::{PATIENCE, PATIENCE_OF_A_CHECK};
 use crate::{admin, audit, clock, session, stabilise, telemetry};
 
 /// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
@@ -49,7 +50,7 @@ impl Checked {
     /// # Errors
     /// With the part that is not in order and what to do about it.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let (live, watcher) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, watcher) = reload::load(&config, PATIENCE).await.map_err(|problem| anyhow!(problem))?;
         let options = LocalOptions {
             receiver: config.receiver.name.clone(),
             quiet: config.stabiliser.quiet,
@@ -66,7 +67,7 @@ impl Checked {
     /// # Errors
     /// As [`Checked::build`], and when the audit or event log cannot be written.
     pub async fn probe(config: Config) -> anyhow::Result<Vec<String>> {
-        let (live, _) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, _) = reload::load(&config, PATIENCE_OF_A_CHECK).await.map_err(|problem| anyhow!(problem))?;
         let archive = match Archive::open_local(&config.archive.dir, LocalOptions::default()).await {
             Ok(_) => String::new(),
             Err(OpenError::InUse { .. }) => " (in use by a receiver that is running)".to_owned(),

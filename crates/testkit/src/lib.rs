@@ -10,6 +10,7 @@ pub mod peer;
 pub mod pki;
 pub mod relay;
 pub mod stranger;
+pub mod workload;
 
 /// Synthetic instances.
 pub use gateway::sample as samples;
