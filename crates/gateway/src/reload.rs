@@ -364,12 +364,12 @@ impl TrustFiles {
         let crls = domains()
             .zip(&self.crls)
             .flat_map(|(domain, files)| files.iter().map(move |file| (domain.clone(), file.as_slice())));
-        let mut bundles = TrustBundles::of(domains().zip(&self.bundles).map(|(domain, file)| match file {
-            Some(file) => (domain, BundleSource::of_file(file)),
-            None => {
-                let roots = self.own.roots(&domain);
-                (domain, BundleSource::Der(roots))
-            }
+        let mut bundles = TrustBundles::of(domains().zip(&self.bundles).map(|(domain, file)| {
+            let source = match file {
+                Some(file) => BundleSource::of_file(file),
+                None => self.own.usable_roots(&domain),
+            };
+            (domain, source)
         }))
         .and_then(|bundles| bundles.with_crls(crls))
         .map_err(|error| format!("[[trust]]: {error} ({})", error.code()))?;
@@ -396,11 +396,17 @@ impl Own {
         }
     }
 
-    /// What the agent says the roots of a domain are. None of a domain that it does not name.
-    fn roots(&self, domain: &TrustDomain) -> &[Vec<u8>] {
-        match self {
-            Self::Agent(Some(given)) => given.bundle(domain).unwrap_or_default(),
-            _ => &[],
+    /// What the agent says the roots of a domain are: none of a domain that it does not name. A domain whose roots cannot be
+    /// used has none either (V-16), so that one broken federated bundle does not keep what another domain has withdrawn.
+    fn usable_roots(&self, domain: &TrustDomain) -> BundleSource<'_> {
+        let Self::Agent(Some(given)) = self else { return BundleSource::Der(&[]) };
+        let roots = BundleSource::Der(given.bundle(domain).unwrap_or_default());
+        match TrustBundles::of([(domain.clone(), roots)]) {
+            Ok(_) => roots,
+            Err(error) => {
+                tracing::error!("the SPIFFE agent: {error}; nobody of that domain is let in");
+                BundleSource::Der(&[])
+            }
         }
     }
 }

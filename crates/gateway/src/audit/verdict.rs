@@ -449,7 +449,7 @@ mod tests {
         use Decision::*;
         use Subject::*;
         let schema: Value = serde_json::from_str(SCHEMA).expect("the schema is JSON");
-        let events = [Startup, Shutdown, Connection, Association, Instance, Policy, Study, Log];
+        let events = [Startup, Shutdown, Connection, Association, Instance, Policy, Identity, Study, Log];
         assert_eq!(schema["properties"]["event"]["enum"], serde_json::to_value(events).expect("plain data"));
         let decisions = [Allow, Deny, Observe, Terminate, Note];
         assert_eq!(schema["properties"]["decision"]["enum"], serde_json::to_value(decisions).expect("plain data"));
