@@ -269,11 +269,11 @@ mod tests {
     #[test]
     fn a_torn_line_is_forgiven_only_with_the_note_that_describes_it() {
         let torn = "{\"seq\":6,\"pre";
-        let mut note = Vec::new();
-        let mut head = checked(&five()).expect("whole").head;
+        let (five, mut note) = (five(), Vec::new());
+        let mut head = checked(&five).expect("whole").head;
         head.append(&Verdict::recovered(torn.len() as u64, Digest::of(torn.as_bytes())), &mut note);
         let note = String::from_utf8(note).expect("JSON").trim_end().to_owned();
-        let with = |lines: &[&str]| [five(), lines.iter().map(|line| (*line).to_owned()).collect()].concat();
+        let with = |lines: &[&str]| [five.clone(), lines.iter().map(|line| (*line).to_owned()).collect()].concat();
         assert_eq!(checked(&with(&[torn, &note])).map(|all| (all.records, all.recovered)), Ok((6, 1)));
         let other = torn.replace('6', "7");
         let cases: &[(&str, Vec<String>, u64, Finding)] = &[
