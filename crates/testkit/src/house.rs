@@ -330,15 +330,24 @@ fn announced(lines: &[String], prefix: &str) -> Option<SocketAddr> {
     rest.find_map(|rest| rest.split_whitespace().next()?.trim_end_matches('/').parse().ok())
 }
 
-/// A last line without its newline is still being written and is left out.
+/// A last line without its newline is still being written and is left out; so is a line that a killed process left behind, when
+/// the next one says so.
 fn json_lines(path: &Path) -> Vec<serde_json::Value> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => panic!("{}: {error}", path.display()),
     };
-    let complete = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    complete.map(|line| serde_json::from_str(line).expect("every line is one JSON value")).collect()
+    let complete: Vec<_> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+    let explained = |at: usize| complete.get(at + 1).is_some_and(|next| next.contains("\"log_recovered\""));
+    let value = |(at, line): (usize, &&str)| match serde_json::from_str(line) {
+        Ok(value) => Some(value),
+        Err(error) => {
+            assert!(explained(at), "every line is one JSON value: {error}");
+            None
+        }
+    };
+    complete.iter().enumerate().filter_map(value).collect()
 }
 
 #[cfg(test)]
@@ -362,6 +371,8 @@ mod tests {
         assert!(json_lines(&path).is_empty());
         std::fs::write(&path, "{\"a\":1}\n{\"a\":").expect("writable");
         assert_eq!(json_lines(&path), [serde_json::json!({"a": 1})]);
+        std::fs::write(&path, "{\"a\":\n{\"reason\":\"log_recovered\"}\n").expect("writable");
+        assert_eq!(json_lines(&path), [serde_json::json!({"reason": "log_recovered"})]);
     }
 
     #[test]

@@ -86,6 +86,18 @@ impl LogFile {
         Ok((Self { file, length }, tail))
     }
 
+    /// Whether a log at this path could be gone on with, also beside the process that writes it. Changes nothing.
+    pub(super) fn check(path: &Path) -> Result<(), OpenError> {
+        let unwritable = |source| OpenError::Unwritable { path: path.to_owned(), source };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(unwritable)?,
+        };
+        let length = file.metadata().map_err(unwritable)?.len();
+        let tail = read_tail(&mut file, length).map_err(unwritable)?;
+        tail.map(drop).ok_or_else(|| OpenError::NoChain { path: path.to_owned() })
+    }
+
     /// Whether the path still leads here.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         let here = self.file.metadata().map(|data| (data.dev(), data.ino())).ok();

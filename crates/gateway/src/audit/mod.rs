@@ -84,12 +84,13 @@ impl Settings {
     }
 }
 
-/// Whether everything that `[audit]` names can be used, the file aside.
+/// Whether everything that `[audit]` names can be used, also beside a process that uses it. Changes nothing.
 ///
 /// # Errors
-/// With the setting that cannot be used.
+/// With what cannot be used.
 pub(crate) fn check(config: &config::Audit) -> Result<(), OpenError> {
-    Settings::read(config).map(drop)
+    Settings::read(config)?;
+    file::LogFile::check(&config.file)
 }
 
 impl AuditLog {

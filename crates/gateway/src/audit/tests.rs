@@ -106,6 +106,11 @@ async fn a_log_that_no_chain_can_go_on_from_is_refused() {
     let Place { path, _dir } = place();
     fs::write(&path, "{\"ts\":\"2026-11-01T00:00:00.000Z\"}\n").expect("ours");
     assert!(matches!(AuditLog::open(&path).map(drop), Err(OpenError::NoChain { .. })));
+    assert!(matches!(file::LogFile::check(&path), Err(OpenError::NoChain { .. })), "also when it is only asked for");
+    fs::remove_file(&path).expect("ours");
+    write(&path, &["one"]).await;
+    let _held = AuditLog::open(&path).expect("it is writable");
+    file::LogFile::check(&path).expect("a log in use can be asked about");
 }
 
 #[tokio::test]

@@ -269,8 +269,7 @@ mod tests {
     #[test]
     fn a_torn_line_is_forgiven_only_with_the_note_that_describes_it() {
         let torn = "{\"seq\":6,\"pre";
-        let mut note = Vec::new();
-        let five = five();
+        let (five, mut note) = (five(), Vec::new());
         let mut head = checked(&five).expect("whole").head;
         head.append(&Verdict::recovered(torn.len() as u64, Digest::of(torn.as_bytes())), &mut note);
         let note = String::from_utf8(note).expect("JSON").trim_end().to_owned();

@@ -150,14 +150,20 @@ impl Writer {
     fn flush(&mut self) {
         let outcome = self.write_pending();
         let told = if outcome.is_ok() { Ok(()) } else { Err(AuditFailed) };
+        // Before anybody is told: who was refused must not find the log healthy.
+        let back = match outcome {
+            Ok(()) => !self.healthy.swap(true, Ordering::AcqRel),
+            Err(error) => {
+                self.fail(&error);
+                false
+            }
+        };
         for done in self.waiting.drain(..) {
             // Who does not wait any more needs no answer.
             let _ = done.send(told);
         }
-        match outcome {
-            Ok(()) if !self.is_healthy() => self.recover(),
-            Ok(()) => {}
-            Err(error) => self.fail(&error),
+        if back {
+            self.tell_of_gap();
         }
     }
 
@@ -191,10 +197,9 @@ impl Writer {
         }
     }
 
-    fn recover(&mut self) {
+    fn tell_of_gap(&mut self) {
         let lost = std::mem::take(&mut self.lost);
         tracing::info!(lost, "the audit log is written again");
-        self.healthy.store(true, Ordering::Release);
         let restored = Verdict::restored(lost);
         self.tell(&restored);
         self.append(&restored);
