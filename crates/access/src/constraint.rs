@@ -1,14 +1,14 @@
-//! One row, asked column by column. Whether an answer refuses is decided in `decide`; `explain` shows the same answers.
+//! One row that allows, asked column by column. Whether an answer refuses is decided in `decide`; `explain` shows the same answers.
 
 use std::collections::BTreeSet;
 
-use model::{AeTitle, SopClass, SpiffeId, Timestamp, TransferSyntax, Uid, sop_class};
+use model::{AeTitle, SopClass, Timestamp, TransferSyntax, Uid, sop_class};
 
 use crate::caller::Caller;
 use crate::content::Content;
 use crate::decide::Origin;
 use crate::denial::{Denial, DenialCode};
-use crate::row::{Choice, Columns, DenyRow, MinTls, Operation, Row, Standing};
+use crate::row::{Choice, Columns, MinTls, Operation, Row, Standing};
 use crate::window::Windows;
 
 impl Row {
@@ -143,80 +143,13 @@ impl Row {
     }
 }
 
-/// What stops a request answers with the denial; `None` is silence.
-impl DenyRow {
-    /// Whether it speaks about this caller at this time; if not, why not.
-    pub(crate) fn concerns(&self, id: &SpiffeId, now: Timestamp) -> Result<(), Denial> {
-        let silent = |(code, why): (DenialCode, &str)| Denial::of(code, Some(&self.id), why);
-        if !self.identity.as_ref().is_none_or(|subject| subject.covers(id)) {
-            return Err(silent((DenialCode::NoRow, "the row names another identity")));
-        }
-        in_force(&self.standing, self.not_before, self.valid_until, now).map_err(silent)?;
-        if !within(self.windows.as_ref(), now) {
-            return Err(silent((DenialCode::OutsideWindow, "it is outside the row's windows")));
-        }
-        Ok(())
-    }
-
-    /// Before DICOM begins. Its other columns are asked when their attributes are due.
-    pub(crate) fn stops_connection(&self, origin: &Origin) -> Option<Denial> {
-        let vpce = self.what.vpces.as_ref();
-        let missing_matches = |listed: &BTreeSet<String>| origin.vpce.as_ref().is_none_or(|own| listed.contains(own));
-        self.first(&[
-            (self.what.is_bare(), "everything"),
-            (vpce.is_some_and(missing_matches), "source_vpce"),
-            (self.what.has_network(origin), "source_cidrs"),
-        ])
-    }
-
-    pub(crate) fn stops_titles(&self, called: &AeTitle, calling: &AeTitle) -> Option<Denial> {
-        self.first(&[
-            (lists(&self.what.called, called), "called_aets"),
-            (lists(&self.what.calling, calling), "calling_aets"),
-        ])
-    }
-
-    pub(crate) fn stops_operation(&self, operation: Operation) -> Option<Denial> {
-        self.first(&[(self.what.allows(operation), "operations")])
-    }
-
-    pub(crate) fn stops_class(&self, class: &Uid<SopClass>) -> Option<Denial> {
-        self.first(&[(lists(&self.what.classes, class), "sop_classes")])
-    }
-
-    pub(crate) fn stops_syntax(&self, syntax: &Uid<TransferSyntax>) -> Option<Denial> {
-        self.first(&[(lists(&self.what.syntaxes, syntax), "transfer_syntaxes")])
-    }
-
-    pub(crate) fn stops_content(&self, content: &Content) -> Option<Denial> {
-        let matches = |listed: &Option<BTreeSet<String>>, own: Option<&str>| {
-            listed.as_ref().is_some_and(|listed| own.is_none_or(|own| listed.contains(own)))
-        };
-        self.first(&[
-            (matches(&self.what.modalities, content.modality()), "modalities"),
-            (matches(&self.what.issuers, content.issuer()), "patient_issuers"),
-            (matches(&self.what.institutions, content.institution()), "institutions"),
-        ])
-    }
-
-    /// Whether it has to be asked again when the data set is known.
-    pub(crate) fn asks_content(&self) -> bool {
-        self.what.modalities.is_some() || self.what.issuers.is_some() || self.what.institutions.is_some()
-    }
-
-    fn first(&self, matches: &[(bool, &str)]) -> Option<Denial> {
-        let (_, column) = matches.iter().find(|(matches, _)| *matches)?;
-        Some(Denial::of(DenialCode::DenyRow, Some(&self.id), format!("a deny row matches: {column}")))
-    }
-}
-
 impl Columns {
     fn has_network(&self, origin: &Origin) -> bool {
         self.cidrs.as_ref().is_some_and(|listed| listed.iter().any(|net| net.contains(origin.address())))
     }
 }
 
-fn in_force(
+pub(crate) fn in_force(
     standing: &Standing,
     not_before: Option<Timestamp>,
     valid_until: Option<Timestamp>,
@@ -234,7 +167,7 @@ fn in_force(
     Ok(())
 }
 
-fn within(windows: Option<&Windows>, now: Timestamp) -> bool {
+pub(crate) fn within(windows: Option<&Windows>, now: Timestamp) -> bool {
     windows.is_none_or(|windows| windows.contains(now))
 }
 

@@ -11,6 +11,7 @@ use crate::denial::{Denial, DenialCode};
 use crate::row::{DenyRow, Operation, Row};
 use crate::table::Table;
 use crate::tls::VerifiedPeer;
+use crate::veto::{Known, Objection};
 
 /// Where a connection came from. What a PROXY header claims may narrow a grant and never makes one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,26 +46,27 @@ impl Table {
     pub(crate) fn choose<'t>(
         &'t self,
         caller: &'t Caller,
-        origin: &Origin,
-        called: &AeTitle,
-        calling: &AeTitle,
+        origin: &'t Origin,
+        called: &'t AeTitle,
+        calling: &'t AeTitle,
         now: Timestamp,
     ) -> Result<Judgement<'t>, Denial> {
         let mut live = self.at_door(caller, origin, now)?;
+        let known = Known { titles: Some((called, calling)), ..Known::at_door(origin) };
         if live.iter().any(|(row, failing)| failing.is_empty() || row.observes) {
-            self.veto(caller, now, |deny| deny.stops_titles(called, calling))?;
+            self.veto(caller, &known, now)?;
         }
         for (row, failing) in &mut live {
             failing.extend(row.fails_titles(called, calling));
         }
         let (row, observed) = pick(live)?;
-        Ok(Judgement { table: self, caller, now, row, observed })
+        Ok(Judgement { table: self, caller, known, now, row, observed })
     }
 
     /// Precedence 2 to 5, and what fails of the columns that can be asked before DICOM begins.
     fn at_door(&self, caller: &Caller, origin: &Origin, now: Timestamp) -> Result<Vec<Candidate<'_>>, Denial> {
         self.kill_switch()?;
-        self.veto(caller, now, |deny| deny.stops_connection(origin))?;
+        self.veto(caller, &Known::at_door(origin), now)?;
         let (mut live, mut out) = (Vec::new(), Vec::new());
         for row in self.candidates(&caller.id) {
             match row.in_force(caller, now) {
@@ -87,12 +89,12 @@ impl Table {
     }
 
     /// The deny rows that speak about this caller now.
-    pub(crate) fn vetoes(&self, caller: &Caller, now: Timestamp) -> impl Iterator<Item = &Arc<DenyRow>> {
+    fn vetoes(&self, caller: &Caller, now: Timestamp) -> impl Iterator<Item = &Arc<DenyRow>> {
         self.deny_rows().iter().filter(move |row| row.concerns(&caller.id, now).is_ok())
     }
 
-    fn veto(&self, caller: &Caller, now: Timestamp, stops: impl Fn(&DenyRow) -> Option<Denial>) -> Result<(), Denial> {
-        first(self.vetoes(caller, now).filter_map(|deny| stops(deny))).map_or(Ok(()), Err)
+    fn veto(&self, caller: &Caller, known: &Known<'_>, now: Timestamp) -> Result<(), Denial> {
+        first(self.vetoes(caller, now).filter_map(|deny| deny.stops(known)))
     }
 }
 
@@ -102,38 +104,53 @@ impl Table {
 pub(crate) struct Judgement<'t> {
     table: &'t Table,
     caller: &'t Caller,
+    known: Known<'t>,
     now: Timestamp,
     pub(crate) row: &'t Arc<Row>,
     pub(crate) observed: Vec<Denial>,
 }
 
-impl Judgement<'_> {
+impl<'t> Judgement<'t> {
     /// The same row for another matter: nothing observed yet.
     pub(crate) fn afresh(&self) -> Self {
         Self { observed: Vec::new(), ..*self }
     }
 
     pub(crate) fn operation(&mut self, operation: Operation) -> Result<(), Denial> {
-        self.table.veto(self.caller, self.now, |deny| deny.stops_operation(operation))?;
+        self.known.operation = Some(operation);
+        self.veto()?;
         settle(self.row, self.row.fails_operation(operation), &mut self.observed)
     }
 
     /// Whether an instance of this class may be stored.
-    pub(crate) fn class(&mut self, class: &Uid<SopClass>) -> Result<(), Denial> {
+    pub(crate) fn class(&mut self, class: &'t Uid<SopClass>) -> Result<(), Denial> {
         self.operation(Operation::Store)?;
         self.row.is_storage(class)?;
-        self.table.veto(self.caller, self.now, |deny| deny.stops_class(class))?;
+        self.known.class = Some(class);
+        self.veto()?;
         settle(self.row, self.row.fails_class(class), &mut self.observed)
     }
 
-    pub(crate) fn syntax(&mut self, syntax: &Uid<TransferSyntax>) -> Result<(), Denial> {
-        self.table.veto(self.caller, self.now, |deny| deny.stops_syntax(syntax))?;
+    pub(crate) fn syntax(&mut self, syntax: &'t Uid<TransferSyntax>) -> Result<(), Denial> {
+        self.known.syntax = Some(syntax);
+        self.veto()?;
         settle(self.row, self.row.fails_syntax(syntax), &mut self.observed)
     }
 
-    pub(crate) fn content(&mut self, content: &Content) -> Result<(), Denial> {
-        let vetoes: Vec<_> = self.table.vetoes(self.caller, self.now).cloned().collect();
-        may_say(self.row, &vetoes, content, &mut self.observed)
+    pub(crate) fn content(&mut self, content: &'t Content) -> Result<(), Denial> {
+        self.known.content = Some(content);
+        self.veto()?;
+        settle(self.row, self.row.fails_content(content), &mut self.observed)
+    }
+
+    fn veto(&self) -> Result<(), Denial> {
+        self.table.veto(self.caller, &self.known, self.now)
+    }
+
+    /// The deny rows that match so far and wait for what is not known yet.
+    pub(crate) fn waiting(&self) -> Vec<Arc<DenyRow>> {
+        let waits = |deny: &&Arc<DenyRow>| matches!(deny.objects(&self.known), Objection::Waits(_));
+        self.table.vetoes(self.caller, self.now).filter(waits).cloned().collect()
     }
 
     pub(crate) fn size(&mut self, bytes: u64) -> Result<(), Denial> {
@@ -149,15 +166,15 @@ impl Judgement<'_> {
     }
 }
 
-/// D4, also without the table: a permit has brought the deny rows along that ask about the data set.
+/// D4, without the table: a permit has brought along its row and the deny rows that wait for the data set.
 pub(crate) fn may_say(
     row: &Row,
-    vetoes: &[Arc<DenyRow>],
-    content: &Content,
+    waiting: &[Arc<DenyRow>],
+    known: &Known<'_>,
     observed: &mut Vec<Denial>,
 ) -> Result<(), Denial> {
-    first(vetoes.iter().filter_map(|deny| deny.stops_content(content))).map_or(Ok(()), Err)?;
-    settle(row, row.fails_content(content), observed)
+    first(waiting.iter().filter_map(|deny| deny.stops(known)))?;
+    settle(row, known.content.map(|content| row.fails_content(content)).unwrap_or_default(), observed)
 }
 
 /// The first constraint that fails refuses, unless the row only observes.
@@ -202,6 +219,6 @@ fn nearest(denials: impl IntoIterator<Item = Denial>) -> Option<Denial> {
 }
 
 /// Of deny rows that match alike, the first by name.
-fn first(denials: impl Iterator<Item = Denial>) -> Option<Denial> {
-    denials.min_by(|one, other| one.row.cmp(&other.row))
+fn first(denials: impl Iterator<Item = Denial>) -> Result<(), Denial> {
+    denials.min_by(|one, other| one.row.cmp(&other.row)).map_or(Ok(()), Err)
 }

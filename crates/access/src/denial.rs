@@ -20,8 +20,9 @@ impl Denial {
         Self { code, row: row.map(Into::into), detail: detail.into() }
     }
 
-    /// Whether a live association may go on until its next message (CV-5, CV-12): its row is still in force and only covers
-    /// less, or its time has run out, which the commit gate sees. Anything else ends it where it is (CV-4).
+    /// Whether a live association may go on until its next message (CV-5, CV-12): less is allowed than was granted, its time
+    /// has run out, or nothing new may be decided; the commit gate asks again about what is in flight. Anything else ends it
+    /// where it is (CV-4).
     #[must_use]
     pub fn can_wait(&self) -> bool {
         use DenialCode::*;
@@ -110,7 +111,7 @@ codes! {
     TenantRate = "tenant_rate", "Instances of the tenant come faster than its `max_rate`.";
     TenantInstancesDay = "tenant_instances_day", "The tenant's `max_instances_day` have come today.";
     TenantBytesDay = "tenant_bytes_day", "The tenant's `max_bytes_day` have come today.";
-    PolicyRevoked = "policy_revoked", "The row that allowed the association is gone, suspended or another's.";
-    PolicyNarrowed = "policy_narrowed", "The row that allowed the association no longer covers it.";
+    PolicyRevoked = "policy_revoked", "The row that allowed the association is gone, suspended or another's, or a deny row matches it.";
+    PolicyNarrowed = "policy_narrowed", "The table still knows the association and allows less than was granted: its row covers it no longer, or no context is left.";
     WindowClosed = "window_closed", "The row's window has closed while the association was alive.";
 }

@@ -25,7 +25,6 @@ pub struct Grant {
     echo: bool,
     commit: bool,
     observed: Vec<Denial>,
-    expires: Timestamp,
     table_revision: u64,
 }
 
@@ -51,24 +50,28 @@ impl Table {
         }
         let may = |operation| door.afresh().operation(operation).is_ok();
         let (echo, commit) = (may(Operation::Echo), may(Operation::Commit));
-        let (row, observed, expires) = (Arc::clone(judged.row), judged.observed.clone(), judged.expires());
-        let table_revision = self.revision();
-        Ok(Grant { peer, origin, proposal, row, contexts, echo, commit, observed, expires, table_revision })
+        let (row, observed, table_revision) = (Arc::clone(judged.row), judged.observed, self.revision());
+        Ok(Grant { peer, origin, proposal, row, contexts, echo, commit, observed, table_revision })
     }
 
-    /// Asks again, of this newer table, whether a live association is still allowed.
+    /// Asks again, of this newer table, whether a live association is still allowed. A deny row that also asks about what is
+    /// only known of a context or an instance ends it when it leaves no context; else those instances are refused.
     ///
     /// # Errors
     /// With one of `kill_switch`, `policy_revoked`, `policy_narrowed`, `window_closed`, `posture` and `svid_expired`.
     pub fn still_grants(&self, grant: &Grant, now: Timestamp) -> Result<(), Denial> {
         let judged = self.same_row(grant, now)?;
-        let mut accepted = grant.accepted_contexts().peekable();
-        let had_some = accepted.peek().is_some();
-        if had_some && !accepted.any(|(class, syntax)| still_accepts(&judged, class, syntax)) {
-            let detail = "the row no longer allows any context of the association";
-            return Err(Denial::of(DenialCode::PolicyNarrowed, Some(&judged.row.id), detail));
+        let mut lost = None;
+        for (class, syntax) in grant.accepted_contexts() {
+            match still_accepts(&judged, class, syntax) {
+                Ok(()) => return Ok(()),
+                Err(denial) => lost = lost.or(Some(denial)),
+            }
         }
-        Ok(())
+        lost.map_or(Ok(()), |first| {
+            let detail = format!("no context of the association is allowed any more: {}", first.detail);
+            Err(Denial { code: DenialCode::PolicyNarrowed, detail, ..first })
+        })
     }
 
     /// Today's version of the row that made the grant, if it still covers the association for the same tenant.
@@ -91,16 +94,21 @@ impl Table {
     }
 }
 
-fn still_accepts(judged: &Judgement<'_>, class: &Uid<SopClass>, syntax: &Uid<TransferSyntax>) -> bool {
+fn still_accepts<'a>(
+    judged: &Judgement<'a>,
+    class: &'a Uid<SopClass>,
+    syntax: &'a Uid<TransferSyntax>,
+) -> Result<(), Denial> {
     let mut judged = judged.afresh();
     if class.as_str() == sop_class::VERIFICATION {
-        return judged.operation(Operation::Echo).is_ok();
+        return judged.operation(Operation::Echo);
     }
-    judged.class(class).and_then(|()| judged.syntax(syntax)).is_ok()
+    judged.class(class)?;
+    judged.syntax(syntax)
 }
 
 /// One context, on its own (PS3.8 §9.3.3.2), and what is only observed about it.
-fn answer(door: &Judgement<'_>, proposed: &ProposedContext) -> (ContextResult, Vec<Denial>) {
+fn answer<'a>(door: &Judgement<'a>, proposed: &'a ProposedContext) -> (ContextResult, Vec<Denial>) {
     let class = &proposed.abstract_syntax;
     let echo = class.as_str() == sop_class::VERIFICATION;
     if !echo && !is_storage(class) {
@@ -132,7 +140,7 @@ fn is_plain(syntax: &Uid<TransferSyntax>) -> bool {
 
 /// The first syntax that the row lists; if it lists none, the first that it only observes.
 fn favourite<'p>(
-    judged: &Judgement<'_>,
+    judged: &Judgement<'p>,
     offered: impl Iterator<Item = &'p Uid<TransferSyntax>>,
 ) -> Option<(&'p Uid<TransferSyntax>, Vec<Denial>)> {
     let mut observed = None;
@@ -224,13 +232,6 @@ impl Grant {
     #[must_use]
     pub fn observed(&self) -> &[Denial] {
         &self.observed
-    }
-
-    /// The earliest of the SVID's end, and the row's `valid_until`, `posture_ok_until` and end of its window: nothing is
-    /// committed after it.
-    #[must_use]
-    pub fn expires(&self) -> Timestamp {
-        self.expires
     }
 
     /// Class and transfer syntax of each accepted context.

@@ -2,16 +2,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::{
-    AeTitle, InstanceClaim, InstanceHead, InstanceName, OnConflict, OnDuplicate, OnPatientConflict, SpiffeId, Tenant,
-    Timestamp, TransferSyntax, Uid,
+    AeTitle, InstanceClaim, InstanceHead, InstanceName, OnConflict, OnDuplicate, OnPatientConflict, Proposal, SpiffeId,
+    Tenant, Timestamp, TransferSyntax, Uid,
 };
 
 use crate::content::Content;
 use crate::decide::{may_say, settle};
 use crate::denial::{Denial, DenialCode};
 use crate::grant::Grant;
-use crate::row::{DenyRow, Row};
+use crate::row::{DenyRow, Operation, Row};
 use crate::table::Table;
+use crate::veto::Known;
 
 /// The third key: this C-STORE may go on, by what its command says.
 #[derive(Debug)]
@@ -19,8 +20,8 @@ pub struct Permit {
     grant: Arc<Grant>,
     claim: InstanceClaim,
     row: Arc<Row>,
-    /// Deny rows that ask about the data set itself.
-    vetoes: Vec<Arc<DenyRow>>,
+    /// Deny rows that match so far and ask about the data set too.
+    waiting: Vec<Arc<DenyRow>>,
     observed: Vec<Denial>,
     table_revision: u64,
 }
@@ -78,9 +79,8 @@ impl Table {
         }
         judged.class(&claim.class)?;
         judged.syntax(&claim.transfer_syntax)?;
-        let vetoes = self.vetoes(grant.peer().caller(), now).filter(|deny| deny.asks_content()).cloned().collect();
-        let (row, observed) = (Arc::clone(judged.row), judged.observed);
-        Ok(Permit { grant: Arc::clone(grant), claim, row, vetoes, observed, table_revision: self.revision() })
+        let (row, waiting, observed) = (Arc::clone(judged.row), judged.waiting(), judged.observed);
+        Ok(Permit { grant: Arc::clone(grant), claim, row, waiting, observed, table_revision: self.revision() })
     }
 }
 
@@ -116,7 +116,16 @@ impl Permit {
             return Err(Contradiction::Instance);
         }
         let content = Content::of(&head);
-        may_say(&self.row, &self.vetoes, &content, &mut self.observed).map_err(Contradiction::NotAllowed)?;
+        let Proposal { called, calling, .. } = self.grant.proposal();
+        let known = Known {
+            origin: self.grant.origin(),
+            titles: Some((called, calling)),
+            operation: Some(Operation::Store),
+            class: Some(&self.claim.class),
+            syntax: Some(&self.claim.transfer_syntax),
+            content: Some(&content),
+        };
+        may_say(&self.row, &self.waiting, &known, &mut self.observed).map_err(Contradiction::NotAllowed)?;
         Ok(AuthorisedInstance {
             grant: self.grant,
             row: self.row,

@@ -34,6 +34,7 @@ mod table;
 mod tls;
 mod trust;
 mod verifier;
+mod veto;
 mod window;
 mod words;
 mod written;

@@ -19,9 +19,7 @@ impl Table {
             warnings.push(format!("tenant {:?} has limits and no row", tenant.as_str()));
         }
         for row in self.deny_rows() {
-            if row.identity.is_none() && row.what.is_bare() && row.windows.is_none() {
-                warnings.push(format!("row {:?} denies everything to everybody", row.id));
-            }
+            warnings.extend(of_deny_row(row).into_iter().map(|said| format!("row {:?} {said}", row.id)));
             warnings.extend(of_time(&row.id, row.valid_until, &row.notes, now));
         }
         for row in self.rows() {
@@ -62,8 +60,8 @@ impl Table {
     /// Whether a deny row leaves nothing of a row.
     fn shadowed(&self, row: &Row, now: Timestamp) -> Option<String> {
         let deny =
-            self.deny_rows().iter().find(|deny| deny.what.is_bare() && is_standing(deny, now) && hides(deny, row))?;
-        Some(format!("row {:?} is never reached: row {:?} denies everything to whom it names", row.id, deny.id))
+            self.deny_rows().iter().find(|deny| is_standing(deny, now) && names(deny, row) && covers(deny, row))?;
+        Some(format!("row {:?} is never reached: row {:?} denies all that it allows", row.id, deny.id))
     }
 }
 
@@ -75,13 +73,72 @@ fn is_standing(deny: &DenyRow, now: Timestamp) -> bool {
         && deny.not_before.is_none_or(|begin| begin <= now)
 }
 
-fn hides(deny: &DenyRow, row: &Row) -> bool {
+/// Whether a deny row names everybody whom a row names.
+fn names(deny: &DenyRow, row: &Row) -> bool {
     match (&deny.identity, &row.identity) {
         (None, _) => true,
         (Some(subject), Subject::Exact(id)) => subject.covers(id),
         (Some(Subject::Prefix(wide)), Subject::Prefix(narrow)) => narrow.starts_with(wide.as_str()),
         (Some(Subject::Exact(_)), Subject::Prefix(_)) => false,
     }
+}
+
+/// Whether every column of a deny row has all that the row allows there. A row that only observes allows more than it lists.
+fn covers(deny: &DenyRow, row: &Row) -> bool {
+    fn all<T: Ord>(deny: Option<&Choice<T>>, row: Option<&Choice<T>>) -> bool {
+        deny.is_none_or(|deny| deny.any || row.is_none_or(|row| !row.any && row.of.is_subset(&deny.of)))
+    }
+    fn listed<T: Ord>(deny: Option<&BTreeSet<T>>, row: Option<&BTreeSet<T>>) -> bool {
+        deny.is_none_or(|deny| row.is_some_and(|row| row.is_subset(deny)))
+    }
+    let (denied, allowed) = (&deny.what, &row.what);
+    let only_stores = allowed.operations.as_ref().is_none_or(|of| of.iter().all(|one| *one == Operation::Store));
+    let networks = denied.cidrs.as_ref().is_none_or(|wide| {
+        allowed.cidrs.as_ref().is_some_and(|own| own.iter().all(|narrow| wide.iter().any(|net| net.covers(narrow))))
+    });
+    denied.is_bare()
+        || !row.observes
+            && networks
+            && (only_stores || instance_columns(deny).is_empty())
+            && all(denied.called.as_ref(), allowed.called.as_ref())
+            && all(denied.calling.as_ref(), allowed.calling.as_ref())
+            && listed(denied.operations.as_ref(), allowed.operations.as_ref())
+            && all(denied.classes.as_ref(), allowed.classes.as_ref())
+            && all(denied.syntaxes.as_ref(), allowed.syntaxes.as_ref())
+            && listed(denied.vpces.as_ref(), allowed.vpces.as_ref())
+            && listed(denied.modalities.as_ref(), allowed.modalities.as_ref())
+            && listed(denied.issuers.as_ref(), allowed.issuers.as_ref())
+            && listed(denied.institutions.as_ref(), allowed.institutions.as_ref())
+}
+
+/// The columns of a deny row that only an instance to store can match.
+fn instance_columns(deny: &DenyRow) -> Vec<&'static str> {
+    let what = &deny.what;
+    let columns = [
+        ("sop_classes", what.classes.is_some()),
+        ("transfer_syntaxes", what.syntaxes.is_some()),
+        ("modalities", what.modalities.is_some()),
+        ("patient_issuers", what.issuers.is_some()),
+        ("institutions", what.institutions.is_some()),
+    ];
+    columns.into_iter().filter(|(_, populated)| *populated).map(|(name, _)| name).collect()
+}
+
+fn of_deny_row(deny: &DenyRow) -> Vec<String> {
+    let (what, of_instances) = (&deny.what, instance_columns(deny));
+    let never_stores = what.operations.as_ref().is_some_and(|operations| !operations.contains(&Operation::Store));
+    let mut said = Vec::new();
+    if deny.identity.is_none() && what.is_bare() && deny.windows.is_none() {
+        said.push("denies everything to everybody".to_owned());
+    }
+    if never_stores && !of_instances.is_empty() {
+        let columns = of_instances.join(", ");
+        said.push(format!("never denies anything: {columns} can only match a store, which operations leaves out"));
+    }
+    if what.vpces.is_some() {
+        said.push("also denies connections without a PROXY v2 header that names an endpoint: source_vpce".to_owned());
+    }
+    said
 }
 
 fn of_time(id: &str, valid_until: Option<Timestamp>, notes: &Notes, now: Timestamp) -> Vec<String> {

@@ -10,6 +10,7 @@ use crate::decide::{Judgement, Origin};
 use crate::denial::{Denial, DenialCode};
 use crate::row::{DenyRow, Effect, Operation, Row};
 use crate::table::Table;
+use crate::veto::{Known, Objection};
 
 /// Whether a caller may do something, as far as it is known what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +64,11 @@ pub enum RowOutcome {
     Decides(Vec<Denial>),
     /// It would allow it, if no deny row matched.
     Allows,
-    /// It is a deny row and matches: in which column.
+    /// It is a deny row and matches: in which columns.
     Denies(String),
     /// The first of its constraints that fails, in the words of the audit record. For a deny row: why it does not match.
     Fails(Denial),
-    /// It has nothing to say, and why.
+    /// It has nothing to say, and why; a deny row also when it waits for something that the question does not say.
     NotAsked(String),
 }
 
@@ -167,28 +168,26 @@ fn failure(row: &Row, question: &Question, now: Timestamp) -> Option<Denial> {
 }
 
 fn said_by_deny_row(row: &DenyRow, question: &Question, now: Timestamp) -> RowOutcome {
-    let Question { caller, origin, called, calling, operation, .. } = question;
-    if let Err(silent) = row.concerns(&caller.id, now) {
+    if let Err(silent) = row.concerns(&question.caller.id, now) {
         return RowOutcome::Fails(silent);
     }
-    let storing = *operation == Operation::Store;
-    let class = question.class.as_ref().filter(|_| storing);
-    let syntax = question.syntax.as_ref().filter(|_| storing);
-    let content = question.content.as_ref().filter(|_| storing);
-    let denial = (row.stops_connection(origin))
-        .or_else(|| row.stops_titles(called, calling))
-        .or_else(|| row.stops_operation(*operation))
-        .or_else(|| class.and_then(|class| row.stops_class(class)))
-        .or_else(|| syntax.and_then(|syntax| row.stops_syntax(syntax)))
-        .or_else(|| content.and_then(|content| row.stops_content(content)));
-    if let Some(denial) = denial {
-        return RowOutcome::Denies(denial.detail);
+    let known = Known {
+        origin: &question.origin,
+        titles: Some((&question.called, &question.calling)),
+        operation: Some(question.operation),
+        class: question.class.as_ref(),
+        syntax: question.syntax.as_ref(),
+        content: question.content.as_ref(),
+    };
+    match row.objects(&known) {
+        Objection::Denies(denial) => RowOutcome::Denies(denial.detail),
+        Objection::Waits(columns) => {
+            let columns = columns.join(", ");
+            RowOutcome::NotAsked(format!("the deny row matches so far, and the question does not say: {columns}"))
+        }
+        Objection::Silent(column) => {
+            let detail = format!("the deny row does not match: {column}");
+            RowOutcome::Fails(Denial::of(DenialCode::DenyRow, Some(row.id()), detail))
+        }
     }
-    let unasked = row.what.classes.is_some() && class.is_none()
-        || row.what.syntaxes.is_some() && syntax.is_none()
-        || row.asks_content() && content.is_none();
-    if unasked {
-        return RowOutcome::NotAsked("it denies by something that the question does not say".to_owned());
-    }
-    RowOutcome::Fails(Denial::of(DenialCode::DenyRow, Some(row.id()), "the deny row does not match"))
 }

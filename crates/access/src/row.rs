@@ -109,8 +109,9 @@ impl Row {
 
 /// One row that denies, to those whom it names: it wins over every row that allows.
 ///
-/// It speaks within `not_before`, `valid_until` and `windows`. Then any one of its other populated columns is enough, and an
-/// attribute that a request should have and has not counts as a match. With no such column it denies everything.
+/// It speaks while it is in force and within `not_before`, `valid_until` and `windows`. Then it denies what every one of its
+/// other populated columns matches, as soon as the last of them can be asked; an attribute that a request should have by
+/// then and has not counts as a match. With no such column it denies everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DenyRow {
     pub(crate) id: String,
@@ -311,7 +312,8 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Parses `192.0.2.0/24` or `2001:db8::/32`; bits beyond the prefix must be zero, as a slip of the pen is likely then.
+    /// Parses `192.0.2.0/24` or `2001:db8::/32`; bits beyond the prefix must be zero, as a slip of the pen is likely then. IPv4
+    /// must be written as such: a network of mapped addresses (`::ffff:192.0.2.0/120`) would never match.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
@@ -319,7 +321,8 @@ impl Cidr {
         let network = Self { address: address.parse().ok()?, bits: bits.parse().ok().filter(|_| plain)? };
         let width = if network.address.is_ipv4() { 32 } else { 128 };
         let host_bits = wide(network.address) & !network.mask();
-        (network.bits <= width && host_bits == 0).then_some(network)
+        let mapped = network.address.to_canonical() != network.address;
+        (network.bits <= width && host_bits == 0 && !mapped).then_some(network)
     }
 
     /// Whether this address is one of the network's.
@@ -328,6 +331,11 @@ impl Cidr {
         // An IPv4 peer on a dual-stack socket comes as ::ffff:a.b.c.d.
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && wide(address) & self.mask() == wide(self.address)
+    }
+
+    /// Whether every address of the other network is one of its own.
+    pub(crate) fn covers(&self, other: &Self) -> bool {
+        self.bits <= other.bits && self.contains(other.address)
     }
 
     /// The counted bits, at the top.

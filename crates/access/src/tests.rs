@@ -1,5 +1,6 @@
 mod decisions;
 mod deny_list;
+mod deny_rows;
 mod handshakes;
 mod identities;
 mod instances;
@@ -9,6 +10,7 @@ mod observe;
 mod precedence;
 mod properties;
 mod questions;
+mod reference;
 mod revocation;
 mod table_text;
 mod trust_material;

@@ -75,6 +75,16 @@ fn each_instance_is_asked_of_the_table_of_today() {
         ("syntax removed", CT1_ROW.replace("[\"*\"]", &format!("[\"{EXPLICIT}\"]")), Some(TransferSyntax)),
         ("store removed", CT1_ROW.replace("\"echo\", \"store\"", "\"echo\""), Some(Operation)),
         ("class denied", deny(&format!("sop_classes = [\"{CT}\"]")), Some(DenyRow)),
+        (
+            "class denied in this syntax",
+            deny("sop_classes = [\"*\"]\ntransfer_syntaxes = [\"ImplicitVRLittleEndian\"]"),
+            Some(DenyRow),
+        ),
+        (
+            "class denied in another",
+            deny("sop_classes = [\"*\"]\ntransfer_syntaxes = [\"ExplicitVRLittleEndian\"]"),
+            None,
+        ),
         ("caller denied", deny(""), Some(PolicyRevoked)),
     ];
     for (name, rows, expected) in cases {
@@ -207,6 +217,13 @@ fn the_commit_gate_asks_today_s_table_once_more() {
         ("class removed", CT1_ROW.replace("\"CTI", "\"MRI"), Some(SopClass)),
         ("modality removed", format!("{CT1_ROW}modalities = [\"MR\"]\n"), Some(Modality)),
         ("modality denied", deny("modalities = [\"CT\"]"), Some(DenyRow)),
+        (
+            "modality denied of this class",
+            deny("modalities = [\"CT\"]\nsop_classes = [\"CTImageStorage\"]"),
+            Some(DenyRow),
+        ),
+        ("modality denied of another class", deny("modalities = [\"CT\"]\nsop_classes = [\"MRImageStorage\"]"), None),
+        ("modality denied of other titles", deny("modalities = [\"CT\"]\ncalling_aets = [\"OTHER\"]"), None),
         ("killed", format!("kill_switch = true\n{CT1_ROW}"), Some(KillSwitch)),
         ("issuer removed", format!("{CT1_ROW}patient_issuers = [\"HOSP_A\"]\n"), Some(PatientIssuer)),
         ("institution removed", format!("{CT1_ROW}institutions = [\"Hospital A\"]\n"), Some(Institution)),
@@ -228,7 +245,19 @@ fn a_clearance_is_for_one_instance_and_not_for_another_of_the_same_name() {
     let table = Table::parse(&format!("revision = 9\n{CT1_ROW}")).expect("valid");
     let (one, two) = (authorised(&table), authorised(&table));
     let cleared = one.clear(&table, now()).expect("allowed");
-    assert_eq!((cleared.revision(), cleared.expires()), (9, one.grant().expires()));
+    assert_eq!((cleared.revision(), cleared.expires()), (9, one.grant().peer().svid().not_after()));
     assert!(cleared.is_for(&one));
     assert!(!cleared.is_for(&two));
+}
+
+#[test]
+fn a_clearance_ends_with_the_svid_or_the_row_whatever_is_first() {
+    let instance = authorised(&table(CT1_ROW));
+    let until = now().plus(seconds(60));
+    let ends =
+        |columns: &str| instance.clear(&table(&format!("{CT1_ROW}{columns}\n")), now()).expect("allowed").expires();
+    assert_eq!(ends(&format!("valid_until = {until}")), until, "the row ends before the SVID");
+    let sooner = until.minus(seconds(1));
+    assert_eq!(ends(&format!("valid_until = {until}\nposture_ok_until = {sooner}")), sooner);
+    assert_eq!(ends(&format!("posture_ok_until = {sooner}\nmode = \"observe\"")), ends(""), "it only observes");
 }

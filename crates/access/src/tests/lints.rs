@@ -8,6 +8,10 @@ const SIGNED_OFF: &str = "owner = \"a\"\ncontact = \"b\"\nticket = \"c\"\ncreate
 fn what_is_perhaps_not_meant_is_warned_about_once() {
     let past = now().minus(seconds(60));
     let deny = |columns: &str| format!("{CT1_ROW}[[row]]\nid = \"stop\"\neffect = \"deny\"\n{columns}\n");
+    let stores = |rows: &str| rows.replace("\"echo\", \"store\"", "\"store\"");
+    let networks = |rows: &str| {
+        rows.replace("[[row]]\nid = \"stop\"", "source_cidrs = [\"192.0.2.128/25\"]\n[[row]]\nid = \"stop\"")
+    };
     let cases: Vec<(&str, String, &str)> = vec![
         ("kill switch", format!("kill_switch = true\n{CT1_ROW}"), "kill_switch is on"),
         ("a tenant nobody has", format!("{CT1_ROW}[[tenant]]\nname = \"x\"\nmax_rate = \"1/s\"\n"), "tenant \"x\""),
@@ -21,6 +25,17 @@ fn what_is_perhaps_not_meant_is_warned_about_once() {
         ("observe everywhere", format!("mode = \"observe\"\n{CT1_ROW}"), "only observes"),
         ("denied by name", deny("identity = \"spiffe://hosp-a.example/ingest/ct1\""), "\"ct1\" is never reached"),
         ("denied by prefix", deny("prefix = \"spiffe://hosp-a.example/ingest/\""), "\"ct1\" is never reached"),
+        ("denied by title", deny("called_aets = [\"ARCHIVE\", \"OTHER\"]"), "\"ct1\" is never reached"),
+        ("denied by any title", deny("called_aets = [\"*\"]\ncalling_aets = [\"*\"]"), "\"ct1\" is never reached"),
+        ("denied by operation", deny("operations = [\"echo\", \"store\", \"commit\"]"), "\"ct1\" is never reached"),
+        ("denied every instance", stores(&deny("sop_classes = [\"*\"]")), "\"ct1\" is never reached"),
+        ("denied every network", networks(&deny("source_cidrs = [\"192.0.2.0/24\"]")), "\"ct1\" is never reached"),
+        (
+            "denies no echo",
+            deny("operations = [\"echo\"]\nmodalities = [\"MR\"]"),
+            "\"stop\" never denies anything: modalities",
+        ),
+        ("denies without an endpoint", deny("source_vpce = [\"vpce-00000000\"]"), "\"stop\" also denies"),
         ("everybody denied", deny(""), "denies everything to everybody"),
         ("wildcard", CT1_ROW.replace("\"HOSPA_FWD\"", "\"*\""), "calling_aets has \"*\""),
         ("nothing listed", CT1_ROW.replace("\"CTImageStorage\"", ""), "sop_classes is not there or empty"),
@@ -35,7 +50,16 @@ fn what_is_perhaps_not_meant_is_warned_about_once() {
 #[test]
 fn a_deny_row_that_is_narrow_or_for_a_time_shadows_nothing() {
     for columns in [
-        "called_aets = [\"ARCHIVE\"]",
+        "called_aets = [\"OTHER\"]",
+        "called_aets = [\"ARCHIVE\"]\ncalling_aets = [\"OTHER\"]",
+        "operations = [\"store\"]",
+        "sop_classes = [\"*\"]",
+        "transfer_syntaxes = [\"ImplicitVRLittleEndian\"]",
+        "source_vpce = [\"vpce-00000000\"]",
+        "source_cidrs = [\"192.0.2.0/24\"]",
+        "modalities = [\"CT\"]",
+        "patient_issuers = [\"A\"]",
+        "institutions = [\"A\"]",
         "state = \"suspended\"",
         "windows = [\"Sat 00:00-24:00\"]",
         "valid_until = 2099-01-01T00:00:00Z",
@@ -46,6 +70,14 @@ fn a_deny_row_that_is_narrow_or_for_a_time_shadows_nothing() {
         let table = table(&format!("{CT1_ROW}[[row]]\nid = \"stop\"\neffect = \"deny\"\n{columns}\n"));
         assert!(!table.warnings(now()).iter().any(|warning| warning.contains("never reached")), "{columns}");
     }
+    let observed = format!(
+        "{CT1_ROW}mode = \"observe\"\n[[row]]\nid = \"stop\"\neffect = \"deny\"\ncalled_aets = [\"ARCHIVE\"]\n"
+    );
+    let warnings = table(&observed).warnings(now());
+    assert!(
+        !warnings.iter().any(|warning| warning.contains("never reached")),
+        "it observes, so it also allows other titles"
+    );
 }
 
 #[test]

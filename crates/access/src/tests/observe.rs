@@ -145,6 +145,9 @@ fn an_observed_row_prefers_what_it_lists() {
 fn time_that_an_observed_row_does_not_enforce_ends_nothing() {
     let (window, posture) =
         (format!("windows = [\"{}\"]", closed()), format!("posture_ok_until = {}", now().plus(seconds(9))));
-    let grant = grant(&table(&observing(&format!("{window}\n{posture}"))), &[]);
-    assert_eq!(grant.expires(), grant.peer().svid().not_after());
+    let table = table(&observing(&format!("{window}\n{posture}")));
+    let permit = table.permit(&grant(&table, &[(CT, &[IMPLICIT])]), claim(CT, IMPLICIT), now()).expect("observed");
+    let instance = permit.confirm(head(CT, "1.2.3.4", Some("CT"))).expect("observed");
+    let cleared = instance.clear(&table, now()).expect("observed");
+    assert_eq!(cleared.expires(), instance.grant().peer().svid().not_after());
 }

@@ -16,23 +16,23 @@ use crate::{
 const IDS: [&str; 3] =
     ["spiffe://hosp-a.example/in/ct1", "spiffe://hosp-a.example/in/ct2", "spiffe://hosp-a.example/in/x/ct"];
 
-static PEERS: LazyLock<Vec<Arc<VerifiedPeer>>> = LazyLock::new(|| IDS.iter().map(|id| peer(id)).collect());
+pub(super) static PEERS: LazyLock<Vec<Arc<VerifiedPeer>>> = LazyLock::new(|| IDS.iter().map(|id| peer(id)).collect());
 
 /// One row as text, but for its id.
 #[derive(Debug, Clone)]
-struct RowText {
+pub(super) struct RowText {
     effect: Effect,
     columns: String,
 }
 
 impl RowText {
-    fn with_id(&self, id: usize) -> String {
+    pub(super) fn with_id(&self, id: usize) -> String {
         format!("[[row]]\nid = \"row{id}\"\neffect = \"{}\"\n{}", self.effect.as_str(), self.columns)
     }
 }
 
 /// The table of these rows; each is left out that the table would be refused for.
-fn table(rows: &[RowText]) -> (Table, Vec<String>) {
+pub(super) fn table(rows: &[RowText]) -> (Table, Vec<String>) {
     let mut kept = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         kept.push(row.with_id(at));
@@ -47,7 +47,7 @@ fn text(rows: &[String]) -> String {
     format!("revision = 1\nallow_prefix = [\"hosp-a.example\"]\n{}", rows.concat())
 }
 
-fn parse(rows: &[String]) -> Table {
+pub(super) fn parse(rows: &[String]) -> Table {
     Table::parse(&text(rows)).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -87,7 +87,7 @@ fn narrowing() -> impl Strategy<Value = String> {
     })
 }
 
-fn allow_row() -> impl Strategy<Value = RowText> {
+pub(super) fn allow_row() -> impl Strategy<Value = RowText> {
     let lists = (
         select(vec!["[\"A\"]", "[\"B\"]", "[\"*\"]", "[\"A\", \"B\"]", "[]"]),
         select(vec!["[\"X\"]", "[\"*\"]", "[\"*\"]"]),
@@ -120,28 +120,31 @@ fn allow_row() -> impl Strategy<Value = RowText> {
     )
 }
 
-fn deny_row() -> impl Strategy<Value = RowText> {
-    let columns = select(vec![
-        "",
-        "called_aets = [\"A\"]\n",
-        "calling_aets = [\"Y\"]\n",
-        "operations = [\"echo\"]\n",
-        "operations = [\"store\", \"commit\"]\n",
-        "sop_classes = [\"MRImageStorage\"]\n",
-        "transfer_syntaxes = [\"ExplicitVRLittleEndian\"]\n",
-    ]);
+/// Of each of these columns, one value or none.
+fn denying() -> impl Strategy<Value = String> {
+    let columns: [&[&str]; 5] = [
+        &["", "", "called_aets = [\"A\"]\n", "called_aets = [\"A\", \"B\"]\n"],
+        &["", "", "calling_aets = [\"Y\"]\n", "calling_aets = [\"*\"]\n"],
+        &["", "", "operations = [\"echo\"]\n", "operations = [\"store\", \"commit\"]\n"],
+        &["", "", "sop_classes = [\"MRImageStorage\"]\n", "sop_classes = [\"all-storage\"]\n"],
+        &["", "", "transfer_syntaxes = [\"ExplicitVRLittleEndian\"]\n", "transfer_syntaxes = [\"*\"]\n"],
+    ];
+    columns.map(|values| select(values.to_vec())).prop_map(|columns| columns.concat())
+}
+
+pub(super) fn deny_row() -> impl Strategy<Value = RowText> {
     let subject = prop_oneof![2 => subject(), 1 => Just("")];
-    (subject, columns, narrowing()).prop_map(|(subject, columns, narrowing)| RowText {
+    (subject, denying(), narrowing()).prop_map(|(subject, denying, narrowing)| RowText {
         effect: Effect::Deny,
-        columns: format!("{subject}{columns}{narrowing}"),
+        columns: format!("{subject}{denying}{narrowing}"),
     })
 }
 
-fn rows() -> impl Strategy<Value = Vec<RowText>> {
+pub(super) fn rows() -> impl Strategy<Value = Vec<RowText>> {
     prop::collection::vec(prop_oneof![4 => allow_row(), 1 => deny_row()], 0..7)
 }
 
-fn asked() -> impl Strategy<Value = (usize, Question)> {
+pub(super) fn asked() -> impl Strategy<Value = (usize, Question)> {
     let content = (
         select(vec![None, Some("CT"), Some("CT"), Some("MR")]),
         select(vec![None, Some("A"), Some("B")]),
@@ -209,7 +212,7 @@ fn live(table: &Table, who: usize, question: &Question) -> Live {
     Live::Answer(Answer { verdict: Ok(Arc::clone(row)), observed })
 }
 
-fn head(question: &Question) -> InstanceHead {
+pub(super) fn head(question: &Question) -> InstanceHead {
     let content = question.content.as_ref().expect("asked");
     let said = [(Attribute::IssuerOfPatientId, content.issuer()), (Attribute::InstitutionName, content.institution())];
     let said = said.into_iter().filter_map(|(attribute, value)| Some((attribute, value?.to_owned()))).collect();

@@ -144,6 +144,7 @@ fn one_fault_refuses_the_whole_table_and_is_named() {
         ("empty narrowing", with("source_cidrs = []"), "source_cidrs"),
         ("host bits", with("source_cidrs = [\"192.0.2.7/24\"]"), "source_cidrs"),
         ("too many bits", with("source_cidrs = [\"192.0.2.7/33\"]"), "source_cidrs"),
+        ("mapped addresses", with("source_cidrs = [\"::ffff:192.0.2.0/120\"]"), "source_cidrs"),
         ("signed bits", with("source_cidrs = [\"0.0.0.0/+0\"]"), "source_cidrs"),
         ("bad endpoint", with("source_vpce = [\"vpce-XYZ\"]"), "source_vpce"),
         ("local time", with("valid_until = 2027-01-31T00:00:00"), "valid_until"),
