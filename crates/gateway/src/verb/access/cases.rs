@@ -199,8 +199,8 @@ impl Case {
                 let broken = presented.broken().map(|(rule, code, why)| (code, format!("{rule}: {why}")));
                 match (broken, presented.caller(self.tls, at)) {
                     (None, Some(caller)) => caller,
-                    (Some((code, detail)), _) => return Ok(Given::refused(code, detail)),
-                    (None, None) => return Ok(Given::refused("id_syntax", "it names nobody".to_owned())),
+                    (Some((code, detail)), _) => return Ok(Given::refused(code, &detail)),
+                    (None, None) => return Ok(Given::refused("id_syntax", "it names nobody")),
                 }
             }
             (None, None) => bail!("write either id or cert"),
@@ -228,7 +228,7 @@ impl Case {
 }
 
 impl Given {
-    fn refused(code: &str, detail: String) -> Self {
+    fn refused(code: &str, detail: &str) -> Self {
         Self {
             row: None,
             tenant: None,

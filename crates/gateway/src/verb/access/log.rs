@@ -46,6 +46,13 @@ pub(super) struct Decided {
     pub(super) record: Record,
 }
 
+impl Decided {
+    /// Whether it is only what a row in observe mode would have refused; the decision itself has a record of its own.
+    pub(super) fn is_observed(&self) -> bool {
+        self.record.decision == "observe"
+    }
+}
+
 /// What it was about.
 #[derive(Debug, Clone)]
 pub(super) enum About {
@@ -92,7 +99,7 @@ const NO_CLASS: Unasked = "it does not name a SOP class and a transfer syntax";
 const OTHER_DOOR: Unasked = "refused before its AE titles were known, and not by the table";
 
 /// Reads files in this order and hands on each decision about an association or an instance, one at a time: the files may be
-/// larger than memory. Lines about something else are passed over.
+/// larger than memory. What was only observed is handed on too ([`Decided::is_observed`]). Lines about something else are passed over.
 ///
 /// # Errors
 /// When a file cannot be read.
@@ -145,6 +152,8 @@ impl Open {
         };
         match record.decision.as_str() {
             "allow" | "deny" => Some(self.decided(record, about)),
+            // It has the AE titles itself; without them it is about a shadow table.
+            "observe" if record.titles().is_some() => self.decided(record, Self::association).ok().map(Ok),
             // How the association ended.
             "note" | "terminate" => {
                 record.association.map(|number| self.0.remove(&number));

@@ -49,7 +49,7 @@ pub struct AccessArgs {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Lint(lint::LintArgs),
-    Explain(explain::ExplainArgs),
+    Explain(Box<explain::ExplainArgs>),
     Diff(diff::DiffArgs),
     Test(cases::TestArgs),
     Suggest(suggest::SuggestArgs),

@@ -56,6 +56,7 @@ impl Replay {
     fn take(&mut self, decided: Result<Decided, Unasked>, old: &Table, new: &Table) {
         match decided {
             Err(why) => *self.unasked.entry(why).or_default() += 1,
+            Ok(decided) if decided.is_observed() => {}
             Ok(Decided { at, about, .. }) => {
                 self.asked += 1;
                 if let Some((kind, why)) = change(Said::by(old, &about, at), Said::by(new, &about, at)) {

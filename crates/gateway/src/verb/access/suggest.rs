@@ -184,10 +184,13 @@ impl Wishes {
 fn denials(decided: &Decided, table: Option<&Table>) -> Vec<Denial> {
     let Decided { at, about, record } = decided;
     let recorded = || {
-        let code = DenialCode::ALL.iter().find(|code| code.as_str() == record.reason && record.decision == "deny");
+        let code = DenialCode::ALL.iter().find(|code| code.as_str() == record.reason && record.decision != "allow");
         code.map(|code| Denial::of(*code, record.row.as_deref(), "")).into_iter().collect()
     };
     let Some(table) = table else { return recorded() };
+    if decided.is_observed() {
+        return Vec::new();
+    }
     let answer = match about {
         About::Door { caller, origin } => return table.hears(caller, origin, *at).err().into_iter().collect(),
         About::Association(question) => table.answer_association(question, *at),
@@ -271,7 +274,7 @@ impl Wish {
                 lines.push(format!("#     seen: {}", self.values.told()));
                 lines.push(format!("#     {column} = {}", self.with_what_is_there(column, row)));
             }
-            Some(column) => lines.push(format!("#     the log does not have the values for {column}")),
+            Some(column) => lines.push(format!("#     these records do not have the values for {column}: give --table, to have it asked about all others")),
             None => lines.push(format!("#     {}", advice(code))),
         }
         lines
@@ -298,6 +301,7 @@ fn advice(code: DenialCode) -> &'static str {
         MinTls | SvidLifetime | VpceMissing => {
             "the row asks for more than the sender shows: mend the sender rather than the row"
         }
+        AutoSuspended => "the gateway suspended it for a while, after too many of the others",
         _ => "no value that could be added: see the row's limits",
     }
 }
@@ -437,6 +441,8 @@ mod tests {
         Table::parse(&format!("{TABLE}\n{text}\n")).expect("comments do no harm");
         let observing = TABLE.replacen("effect = \"allow\"", "effect = \"allow\"\nmode = \"observe\"", 1);
         assert_eq!(suggested(&log, Some(&observing)), text, "only observed is asked for too");
+        let observed = line(&called.replace("\"deny\"", "\"observe\""));
+        assert!(suggested(&observed, None).contains("#     called_aets = [\"ARCHIVE2\"]"), "also without a table");
         let allowed = TABLE.replace("\"CTImageStorage\"]", "\"CTImageStorage\", \"MRImageStorage\"]");
         assert!(!suggested(&log, Some(&allowed)).contains("sop_class"), "what is allowed by now is not");
     }
