@@ -6,7 +6,6 @@ use std::process::Output;
 use std::time::Duration;
 
 use serde_json::Value;
-use testkit::forge;
 use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Outcome, Peer, sample_contexts};
 use testkit::pki::Pki;
@@ -122,7 +121,7 @@ fn explain_says_of_an_instance_what_the_receiver_then_does_and_records() {
 fn a_stranger_and_a_bad_certificate_are_explained_as_they_are_recorded() {
     let house = house();
     let stranger = issue(&house, "spiffe://hospital-a.invalid/viewer", Duration::from_secs(3600));
-    let unknown = forge::unknown_domain(&Pki::new());
+    let unknown = Pki::new().issue("spiffe://stranger.invalid/forwarder");
     let pem = |name: &str, chain: &str| {
         let path = house.dir().join(name);
         fs::write(&path, chain).expect("ours");

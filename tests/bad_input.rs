@@ -9,10 +9,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use dimse::Abort;
-use testkit::forge::{self, Forgery};
 use testkit::house::{House, Options, eventually};
-use testkit::peer::{Associated, Credentials, NoConnection, Outcome, Peer, plain, sample_contexts};
-use testkit::pki::{Pki, TRUSTED};
+use testkit::peer::{Outcome, Peer, plain};
 
 use crate::support::archive::{assert_objects_are_whole, assert_rows_have_objects, files, incoming, rows};
 use crate::support::instance::Instance;
@@ -23,54 +21,8 @@ use crate::support::{
 
 const OUT_OF_RESOURCES: Outcome = Outcome::Status(0xA700);
 
-#[test]
-fn a_forged_certificate_is_refused_for_what_is_wrong_with_it_and_no_dicom_is_read() {
-    let home = tempfile::tempdir().expect("a temporary directory");
-    let pki = Pki::new();
-    for domain in TRUSTED {
-        pki.authority(domain).save(&home.path().join("certs").join(domain)).expect("a fresh directory");
-    }
-    let house = house_in(home.path(), &[], &[]);
-    let mut bystander = Bystander::of(&house);
-    let associations = |house: &House| house.audit().iter().filter(|line| line["event"] == "association").count();
-    audited(&house, &[("event", "association"), ("reason", "granted")]);
-    let before = associations(&house);
-    let ca = pki.authority("gateway.invalid").pem();
-    for Forgery { name, mint, code } in forge::ALL {
-        let seen = refusals(&house, code.as_str());
-        assert_turned_away(&house, &Credentials::of(&mint(&pki), ca), name);
-        let line = eventually(name, || {
-            let all = house.audit();
-            let mut all =
-                all.into_iter().filter(|line| line["event"] == "connection" && line["reason"] == code.as_str());
-            all.nth(seen)
-        });
-        assert_eq!(line["decision"], "deny", "{name}");
-        assert!(line["socket_peer"].is_string(), "{name}");
-        let told = |lines: &[String]| lines.iter().any(|line| line.contains(code.as_str())).then_some(());
-        house.wait_for("a log line with the reason", told);
-    }
-    assert_turned_away(&house, &Credentials::anonymous(ca), "no certificate");
-    audited(&house, &[("event", "connection"), ("reason", "no_client_cert")]);
-    assert_eq!(associations(&house), before, "none of them came as far as an association");
-    // The control: what they were forged from is let in.
-    let good = Credentials::of(&pki.issue(testkit::pki::HOSPITAL_A), ca);
-    let mut peer = Peer::connect(house.addr(), &good).expect("a good certificate");
-    assert!(matches!(peer.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)));
-    bystander.still_served();
-}
-
 fn refusals(house: &House, reason: &str) -> usize {
     house.audit().iter().filter(|line| line["event"] == "connection" && line["reason"] == reason).count()
-}
-
-/// With TLS 1.3 the sender may have sent its request before it is told.
-fn assert_turned_away(house: &House, credentials: &Credentials, name: &str) {
-    match Peer::connect(house.addr(), credentials) {
-        Err(NoConnection::Closed(_)) => {}
-        Err(NoConnection::Receiver(why)) => panic!("{name}: the receiver's own certificate is good: {why}"),
-        Ok(mut peer) => assert_eq!(peer.associate(CALLED, A, sample_contexts()), Associated::Closed, "{name}"),
-    }
 }
 
 #[test]

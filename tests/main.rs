@@ -6,12 +6,14 @@
 mod support;
 
 mod access_verbs;
+mod audit;
 mod bad_input;
 mod changes_in_between;
 mod duplicates;
 mod in_flight;
 mod interleavings;
 mod keys;
+mod limbo;
 mod many;
 mod p1_success_is_durable;
 mod p2_no_row_nothing;
@@ -23,9 +25,11 @@ mod p7_stable_once;
 mod p8_no_patient_data;
 mod proxy;
 mod strangers;
+mod study_rules;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
+mod workload;
 
 /// The locks of the files that `interleavings` includes from the gateway.
 mod sync {

@@ -10,8 +10,8 @@ use testkit::peer::{Associated, Outcome, Peer, sample_contexts};
 use crate::support::archive::{files, incoming, rows};
 use crate::support::instance::Instance;
 use crate::support::{
-    A, Bystander, CALLED, SUCCESS, amend, associated, associated_b, audited, credentials, house, issue, with_columns,
-    within, without_row, write_table,
+    A, Bystander, CALLED, SUCCESS, amend, associated, associated_b, audited, credentials, house, house_with, issue,
+    with_columns, within, without_row, write_table,
 };
 
 /// PS3.8 §9.3.8: the receiver itself wants to end it.
@@ -74,7 +74,8 @@ fn a_row_removed_in_the_middle_of_an_instance_stops_it() {
 fn nothing_is_committed_after_the_svid_has_expired() {
     // V-30 wants 30 s left at the handshake.
     const LIFE: Duration = Duration::from_secs(34);
-    let house = house();
+    // Without the hint that would send the sender away before.
+    let house = house_with(&[], &[("PORTCULLIS__DICOM__ROTATE_HINT", "0s")]);
     let mut bystander = Bystander::of(&house);
     let issued = issue(&house, "spiffe://hospital-a.invalid/forwarder", LIFE);
     let credentials = credentials(&house, &issued);
@@ -113,6 +114,30 @@ fn nothing_is_committed_after_the_svid_has_expired() {
     let end = issued.not_after.plus(Duration::from_secs(1));
     assert!(own.iter().all(|row| row.held.received_at < end), "not_after is {}", issued.not_after);
     assert!(own.iter().all(|row| row.held.name.instance.as_str() != half.uid));
+}
+
+#[test]
+fn a_sender_is_sent_away_before_its_svid_expires_and_what_is_in_flight_is_kept() {
+    const LIFE: Duration = Duration::from_secs(33);
+    let house = house();
+    let issued = issue(&house, "spiffe://hospital-a.invalid/forwarder", LIFE);
+    let credentials = credentials(&house, &issued);
+    let associate = || {
+        let mut peer = Peer::connect(house.addr(), &credentials).expect("it has time enough left");
+        assert!(matches!(peer.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)));
+        peer
+    };
+    let (mut slow, mut idle) = (associate(), associate());
+    let instance = Instance::numbered(1).with_pixels(100_000, 1);
+    let data_set = instance.data_set();
+    let context = slow.begin_store(&instance.claim()).expect("the receiver listens");
+    slow.send_fragment(context, &data_set[..50_000], false).expect("the receiver listens");
+    assert_eq!(idle.outcome(), ENDED, "between two messages, without a word from the peer");
+    let line = audited(&house, &[("event", "association"), ("reason", "svid_expiring")]);
+    assert!(line["ts"].as_str() < line["not_after"].as_str(), "before the certificate ends: {line}");
+    slow.send_fragment(context, &data_set[50_000..], true).expect("the receiver listens");
+    assert_eq!(slow.outcome(), SUCCESS, "the instance in flight is finished first");
+    assert_eq!(slow.outcome(), ENDED);
 }
 
 #[test]

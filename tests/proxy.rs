@@ -9,7 +9,6 @@ use std::process::{Child, Command, Stdio};
 use gateway::telemetry::HEALTH_PROBES;
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::forge;
 use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Credentials, NoConnection, Peer, plain, sample_contexts};
 use testkit::pki::Pki;
@@ -343,7 +342,7 @@ fn without_a_load_balancer_a_header_is_refused() {
 fn a_refused_certificate_is_on_record_with_where_it_came_from() {
     let house = house_behind_loopback();
     let relay = Relay::start(house.addr(), &Header::aws(source(), destination(), ENDPOINT));
-    let stranger = credentials(&house, &forge::unknown_domain(&Pki::new()));
+    let stranger = credentials(&house, &Pki::new().issue("spiffe://stranger.invalid/forwarder"));
     if let Ok(mut peer) = Peer::connect(relay.addr(), &stranger) {
         assert_eq!(peer.associate(CALLED, A, sample_contexts()), Associated::Closed);
     }

@@ -2,10 +2,9 @@
 
 use std::fs;
 
-use testkit::forge;
 use testkit::house::eventually;
 use testkit::peer::plain;
-use testkit::pki::Pki;
+use testkit::pki::{Pki, STRANGER};
 
 use crate::support::archive::rows;
 use crate::support::instance::Instance;
@@ -53,7 +52,7 @@ fn silent_strangers_do_not_keep_a_hospital_out() {
 #[test]
 fn a_client_that_has_sent_its_request_already_is_told_that_its_certificate_is_refused() {
     let house = house();
-    let issued = forge::unknown_domain(&Pki::new());
+    let issued = Pki::new().issue(&format!("spiffe://{STRANGER}/forwarder"));
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let (cert, key) = (scratch.path().join("cert.pem"), scratch.path().join("key.pem"));
     fs::write(&cert, &issued.chain_pem).and_then(|()| fs::write(&key, &issued.key_pem)).expect("ours");

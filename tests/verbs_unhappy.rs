@@ -79,7 +79,7 @@ fn send_with_more_jobs_than_the_receiver_allows_sends_everything() {
     assert!(stdout(&output).contains("200 of 200 instances accepted"), "{}", said(&output));
     assert_eq!(rows(house.dir()).len(), 200);
     // Otherwise this has shown nothing.
-    audited(&house, &[("event", "association"), ("decision", "deny"), ("reason", "association_limit")]);
+    audited(&house, &[("event", "association"), ("decision", "deny"), ("reason", "associations")]);
 }
 
 /// Fails if the environment is read as text, which panics at a variable that is none, whoever it is meant for.

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use model::{SpiffeId, Timestamp, TrustDomain};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, TrustAnchor};
+use rustls::pki_types::{CertificateDer, SubjectPublicKeyInfoDer, TrustAnchor};
 use webpki::spki_for_anchor;
 
 use crate::certificate::Certificate;
 use crate::checks;
-use crate::denylist::DenyList;
+use crate::denylist::{DenyList, DenyNote};
 use crate::jwks::{self, Authorities, Fault};
 use crate::revocation::{self, Crl, Unreadable};
 use crate::trust::TrustError;
@@ -126,8 +126,8 @@ impl TrustBundles {
             })?;
             for (at, der) in lists.iter().enumerate() {
                 let unusable = |why| TrustError::UnusableCrl { domain: domain.clone(), number: at + 1, why };
-                let crl = Crl::read(der).map_err(unusable)?;
-                bundle.authentic(&crl).map_err(unusable)?;
+                let mut crl = Crl::read(der).map_err(unusable)?;
+                crl.roots = bundle.signers(&crl).map_err(unusable)?;
                 revocation::add(&mut bundle.crls, crl);
             }
         }
@@ -161,7 +161,7 @@ impl TrustBundles {
                 this_update: crl.this_update,
                 next_update: crl.next_update,
                 revoked: crl.revoked,
-                signed_by_root: bundle.roots.iter().any(|root| root.signed(crl)),
+                signed_by_root: !crl.roots.is_empty(),
             })
         })
     }
@@ -199,7 +199,7 @@ impl TrustBundles {
     }
 
     /// What the deny-list says about this chain and identity, if it has one of them.
-    pub(crate) fn denies(&self, chain: &[&[u8]], id: &SpiffeId) -> Option<String> {
+    pub(crate) fn denies(&self, chain: &[&[u8]], id: &SpiffeId) -> Option<Arc<DenyNote>> {
         self.denied.denies(chain, id)
     }
 
@@ -220,24 +220,18 @@ impl fmt::Debug for TrustBundles {
 }
 
 impl Bundle {
-    /// A list with the name and key of a root must be signed by it: it is damaged otherwise, or forged.
-    fn authentic(&self, crl: &Crl) -> Result<(), &'static str> {
-        let mut claimed = self.roots.iter().filter(|root| root.is_named(crl) && crl.claims(root.key_id.as_deref()));
-        let claims = claimed.clone().next().is_some();
-        if claims && !claimed.any(|root| root.signed(crl)) {
-            return Err("it claims to be a root's, and that root did not sign it");
+    /// The keys of the roots that signed a list. One with the name and key identifier of a root must be signed by it: it is
+    /// damaged otherwise, or forged.
+    fn signers(&self, crl: &Crl) -> Result<Vec<SubjectPublicKeyInfoDer<'static>>, &'static str> {
+        let named: Vec<_> = self.roots.iter().filter(|root| crl.issuer() == root.anchor.subject.as_ref()).collect();
+        let claimed = named.iter().any(|root| crl.claims(root.key_id.as_deref()));
+        let keys = named.iter().map(|root| spki_for_anchor(&root.anchor));
+        let signers: Vec<_> = keys.filter(|key| crl.is_signed_by(key)).collect();
+        if claimed && signers.is_empty() {
+            Err("it claims to be a root's, and that root did not sign it")
+        } else {
+            Ok(signers)
         }
-        Ok(())
-    }
-}
-
-impl Root {
-    fn is_named(&self, crl: &Crl) -> bool {
-        crl.issuer() == self.anchor.subject.as_ref()
-    }
-
-    fn signed(&self, crl: &Crl) -> bool {
-        self.is_named(crl) && crl.is_signed_by(&spki_for_anchor(&self.anchor))
     }
 }
 

@@ -12,12 +12,12 @@ use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
+use crate::strict;
+
 /// V-31: a shorter RSA key is below the 112 bits of security that BCP 195 asks for.
 const MIN_RSA_BITS: usize = 2048;
 /// Longer RSA keys than this cost the verifier more than they cost the peer; webpki has the same bound.
 const MAX_RSA_BITS: usize = 8192;
-/// Octets of a serial number on the wire.
-const MAX_SERIAL: usize = 21;
 /// `[6] IA5String`: uniformResourceIdentifier in a GeneralName (RFC 5280 §4.2.1.6).
 const TAG_URI: u8 = 0x86;
 /// `SEQUENCE`, constructed.
@@ -70,8 +70,8 @@ impl Certificate {
         if !rest.is_empty() || parsed.version() != X509Version::V3 {
             return Err(Malformed);
         }
-        // RFC 5280 §4.1.2.2: at most 20 octets, beside the one that keeps it positive. It goes into the audit log.
-        if parsed.raw_serial().len() > MAX_SERIAL {
+        // The serial number goes into the audit log, and deny-lists go by it.
+        if !strict::is_serial(parsed.raw_serial()) || !strict::criticality_is_der(der) {
             return Err(Malformed);
         }
         // RFC 5280 §4.2: no extension twice. Two readers could otherwise each take another one.

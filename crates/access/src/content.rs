@@ -20,7 +20,9 @@ impl Content {
         Self { modality: own(modality), issuer: own(issuer).map(Phi::new), institution: own(institution).map(Phi::new) }
     }
 
-    pub(crate) fn of(head: &InstanceHead) -> Self {
+    /// From the head of a data set.
+    #[must_use]
+    pub fn of(head: &InstanceHead) -> Self {
         let said = |attribute| head.said.get(attribute);
         Self::new(head.modality.as_deref(), said(Attribute::IssuerOfPatientId), said(Attribute::InstitutionName))
     }

@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 use model::{Digest, SpiffeId};
 use rustls::pki_types::CertificateDer;
@@ -10,7 +11,7 @@ use webpki::EndEntityCert;
 /// The certificates and identities that are refused here whatever their issuer says (V-32), in all trust domains.
 #[derive(Debug, Clone, Default)]
 pub struct DenyList {
-    entries: HashMap<Target, Note>,
+    entries: HashMap<Target, Arc<DenyNote>>,
 }
 
 /// Whom an entry refuses.
@@ -22,11 +23,13 @@ enum Target {
     Id(SpiffeId),
 }
 
-/// Why, in the words of our own operator.
-#[derive(Debug, Clone)]
-struct Note {
-    reason: Option<String>,
-    ticket: Option<String>,
+/// Why somebody is on the deny-list, in the words of our own operator.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DenyNote {
+    /// The reason, if the entry has one.
+    pub reason: Option<String>,
+    /// Where it was decided, if the entry says so.
+    pub ticket: Option<String>,
 }
 
 /// The text is no deny-list: our own operator is at fault. The whole list is refused, and the one before it stays.
@@ -74,7 +77,7 @@ impl DenyList {
         for entry in file.deny {
             let refuse = |problem| DenyListError { line: line(entry.span().start), problem };
             let (target, note) = entry.get_ref().read().map_err(refuse)?;
-            if entries.insert(target, note).is_some() {
+            if entries.insert(target, Arc::new(note)).is_some() {
                 return Err(refuse("this entry comes twice: remove one".into()));
             }
         }
@@ -95,7 +98,7 @@ impl DenyList {
 
     /// Why this chain (DER, leaf first) of this identity is denied, if it is. Every certificate that is shown counts, whether
     /// or not the path to a root needs it.
-    pub(crate) fn denies(&self, chain: &[&[u8]], id: &SpiffeId) -> Option<String> {
+    pub(crate) fn denies(&self, chain: &[&[u8]], id: &SpiffeId) -> Option<Arc<DenyNote>> {
         if self.entries.is_empty() {
             return None;
         }
@@ -106,11 +109,11 @@ impl DenyList {
             Some(Target::Serial(Digest::of(&sequence(certificate.issuer())), significant(certificate.serial())))
         });
         let mut targets = [Some(Target::Id(id.clone())), leaf].into_iter().flatten().chain(serials);
-        targets.find_map(|target| self.entries.get(&target)).map(ToString::to_string)
+        targets.find_map(|target| self.entries.get(&target)).cloned()
     }
 }
 
-impl fmt::Display for Note {
+impl fmt::Display for DenyNote {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the local deny-list has it: {}", self.reason.as_deref().unwrap_or("no reason is given"))?;
         self.ticket.as_ref().map_or(Ok(()), |ticket| write!(f, " ({ticket})"))
@@ -118,7 +121,7 @@ impl fmt::Display for Note {
 }
 
 impl Entry {
-    fn read(&self) -> Result<(Target, Note), String> {
+    fn read(&self) -> Result<(Target, DenyNote), String> {
         let target = match (&self.leaf_sha256, &self.issuer_sha256, &self.serial, &self.spiffe_id) {
             (Some(leaf), None, None, None) => Target::Leaf(digest("leaf_sha256", leaf)?),
             (None, Some(issuer), Some(serial), None) => {
@@ -131,7 +134,7 @@ impl Entry {
                 return Err(format!("an entry has exactly one of: {kinds}"));
             }
         };
-        Ok((target, Note { reason: self.reason.clone(), ticket: self.ticket.clone() }))
+        Ok((target, DenyNote { reason: self.reason.clone(), ticket: self.ticket.clone() }))
     }
 }
 

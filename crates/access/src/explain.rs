@@ -1,8 +1,11 @@
+use std::sync::Arc;
+
 use model::Timestamp;
 
 use crate::bundles::TrustBundles;
 use crate::certificate::Certificate;
 use crate::checks::{self, CHECKS, Case};
+use crate::denylist::DenyNote;
 use crate::path;
 use crate::rejection::RejectionCode;
 use crate::svid::{self, Purpose, issuers};
@@ -116,13 +119,13 @@ fn of_leaf(
 
 fn revocation_finding(
     built: Result<(), RejectionCode>,
-    denied: Option<String>,
+    denied: Option<Arc<DenyNote>>,
     has_lists: bool,
     bundles: &TrustBundles,
 ) -> Finding {
     let (rule, what) = REVOCATION;
     let outcome = match (built, denied) {
-        (_, Some(why)) => Outcome::Broken(why),
+        (_, Some(note)) => Outcome::Broken(note.to_string()),
         (Err(code), None) if code.rule() == rule => Outcome::Broken(code.sentence().into()),
         (Err(_), None) => Outcome::NotJudged("there is no path to a root".into()),
         (Ok(()), None) if has_lists || !bundles.deny_list().is_empty() => Outcome::Holds,

@@ -142,16 +142,16 @@ impl AuthorisedInstance {
         &self.row.tenant
     }
 
+    /// What its data set says, as far as rows ask.
+    #[must_use]
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
     /// How its data set is written.
     #[must_use]
     pub fn transfer_syntax(&self) -> &Uid<TransferSyntax> {
         &self.transfer_syntax
-    }
-
-    /// What the data set says that a row may ask about.
-    #[must_use]
-    pub fn content(&self) -> &Content {
-        &self.content
     }
 
     /// The association it came on.

@@ -36,7 +36,7 @@ pub(crate) struct Authorities {
     pub(crate) sequence: Option<u64>,
 }
 
-/// The text is no bundle, or one of its keys (counted from 1) contradicts itself.
+/// The text is no bundle, or one of its keys for X509-SVIDs (counted from 1) contradicts itself.
 #[derive(Debug)]
 pub(crate) enum Fault {
     Set(String),
@@ -48,8 +48,9 @@ pub(crate) enum Fault {
 pub(crate) fn authorities(text: &[u8]) -> Result<Authorities, Fault> {
     let set: Set = serde_json::from_slice(text).map_err(|error| Fault::Set(error.to_string()))?;
     let mut certificates = Vec::new();
-    for (at, key) in set.keys.iter().enumerate() {
-        certificates.extend(key.authority().map_err(|why| Fault::Key(at + 1, why))?);
+    for key in &set.keys {
+        let number = certificates.len() + 1;
+        certificates.extend(key.authority().map_err(|why| Fault::Key(number, why))?);
     }
     Ok(Authorities { certificates, sequence: set.spiffe_sequence })
 }

@@ -1,6 +1,9 @@
 use std::fmt;
+use std::sync::Arc;
 
 use model::{Digest, SpiffeId, SpiffeIdError, Timestamp};
+
+use crate::denylist::DenyNote;
 
 /// A certificate that is not accepted as an identity: the peer is at fault.
 ///
@@ -19,7 +22,7 @@ pub struct Rejection {
     /// End of the leaf's validity.
     pub not_after: Option<Timestamp>,
     /// What our own deny-list says about it, where that is the reason.
-    pub note: Option<String>,
+    pub note: Option<Arc<DenyNote>>,
 }
 
 impl Rejection {

@@ -33,6 +33,8 @@ pub(crate) struct Crl {
     pub(crate) next_update: Timestamp,
     /// How many certificates it lists.
     pub(crate) revoked: usize,
+    /// The keys of roots that signed it: a long list takes long to verify.
+    pub(crate) roots: Vec<SubjectPublicKeyInfoDer<'static>>,
 }
 
 #[derive(Debug)]
@@ -50,8 +52,8 @@ pub(crate) enum Unreadable {
 
 /// The lists of a file in DER: PEM with any number of `X509 CRL` blocks, or one list in DER.
 pub(crate) fn lists(file: &[u8]) -> Result<Vec<CertificateRevocationListDer<'_>>, Unreadable> {
-    // A SEQUENCE; no PEM text begins with a zero.
-    if file.first() == Some(&0x30) && file.get(1).is_some_and(|length| *length >= 0x30) && !file.is_ascii() {
+    // A SEQUENCE, and a length in the long form: every list is longer than 127 bytes.
+    if let [0x30, 0x80..=0xFF, ..] = file {
         return Ok(vec![file.into()]);
     }
     let lists: Vec<_> =
@@ -84,6 +86,7 @@ impl Crl {
             this_update: Timestamp::from_seconds(parsed.last_update().timestamp()),
             next_update: Timestamp::from_seconds(next_update.timestamp()),
             revoked: parsed.iter_revoked_certificates().count(),
+            roots: Vec::new(),
         })
     }
 
@@ -103,6 +106,9 @@ impl Crl {
 
     /// Whether this key signed it, by an algorithm that V-31 allows.
     pub(crate) fn is_signed_by(&self, key: &SubjectPublicKeyInfoDer<'_>) -> bool {
+        if self.roots.contains(key) {
+            return true;
+        }
         let Ok(key) = RawPublicKeyEntity::try_from(key) else { return false };
         let Signed { content, signature } = &self.signed;
         ALGORITHMS.all.iter().any(|algorithm| key.verify_signature(*algorithm, content, signature).is_ok())
@@ -196,7 +202,27 @@ fn known(
     leaf.verify_for_usage(ALGORITHMS.all, anchor, &intermediates, at, usage, Some(options), None).map(|_| ())
 }
 
+/// As webpki counts, in whole seconds.
 pub(crate) fn unix(moment: Timestamp) -> UnixTime {
     let seconds = u64::try_from(moment.as_millis() / 1000).unwrap_or(0);
     UnixTime::since_unix_epoch(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Ca;
+
+    #[test]
+    fn a_list_that_does_not_name_its_key_takes_the_place_of_none() {
+        let ca = Ca::root();
+        let unnamed = || Crl { authority_key: None, ..Crl::read(&ca.crl(&[])).expect("a list") };
+        let (mut named, mut others) = (Vec::new(), Vec::new());
+        for _ in 0..2 {
+            add(&mut named, Crl::read(&ca.crl(&[])).expect("a list"));
+            add(&mut others, unnamed());
+        }
+        assert_eq!((named.len(), others.len()), (1, 2));
+        assert!(unnamed().claims(Some(&[1])), "and claims the name of every key");
+    }
 }

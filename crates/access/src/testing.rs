@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use model::{AeTitle, Proposal, ProposedContext, SpiffeId, Timestamp, TrustDomain, Uid};
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SignatureAlgorithm, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CustomExtension, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData,
+    RevokedCertParams, SanType, SerialNumber, SignatureAlgorithm, date_time_ymd,
 };
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs;
@@ -42,12 +45,13 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
 
 /// Sets the validity of a certificate in seconds from now.
 pub(crate) fn valid(params: &mut CertificateParams, from: i64, until: i64) {
-    let at = |offset: i64| {
-        let second = now().as_millis() / 1000 + offset;
-        date_time_ymd(1970, 1, 1) + seconds(u64::try_from(second).expect("after 1970"))
-    };
-    params.not_before = at(from);
-    params.not_after = at(until);
+    params.not_before = date_time_ymd(1970, 1, 1) + after_1970(from);
+    params.not_after = date_time_ymd(1970, 1, 1) + after_1970(until);
+}
+
+/// The time between 1970 and so many seconds from now.
+fn after_1970(offset: i64) -> Duration {
+    seconds(u64::try_from(now().as_millis() / 1000 + offset).expect("after 1970"))
 }
 
 pub(crate) fn uri(text: &str) -> SanType {
@@ -69,6 +73,11 @@ pub(crate) fn extension(oid: &[u64], content: &[u8], critical: bool) -> CustomEx
     extension
 }
 
+/// The serial number of a certificate, as it stands there.
+pub(crate) fn serial(der: &[u8]) -> Vec<u8> {
+    webpki::EndEntityCert::try_from(&CertificateDer::from(der)).expect("a certificate").serial().to_vec()
+}
+
 /// A certificate authority, with the intermediates between it and its root.
 pub(crate) struct Ca {
     params: CertificateParams,
@@ -88,8 +97,25 @@ impl Ca {
         Self { params, key, pem, chain: Vec::new() }
     }
 
+    /// A root whose key is of this kind.
+    pub(crate) fn root_of(algorithm: &'static SignatureAlgorithm) -> Self {
+        let (params, _) = Self::parts(|_| ());
+        let key = KeyPair::generate_for(algorithm).expect("generated");
+        let pem = params.self_signed(&key).expect("minted").pem();
+        Self { params, key, pem, chain: Vec::new() }
+    }
+
     pub(crate) fn intermediate(&self, edit: impl FnOnce(&mut CertificateParams)) -> Self {
         let (params, key) = Self::parts(edit);
+        let minted = params.signed_by(&key, &self.issuer()).expect("minted");
+        let chain = [vec![minted.der().to_vec()], self.chain.clone()].concat();
+        Self { params, key, pem: minted.pem(), chain }
+    }
+
+    /// An intermediate whose key is of this kind.
+    pub(crate) fn intermediate_of(&self, algorithm: &'static SignatureAlgorithm) -> Self {
+        let (params, _) = Self::parts(|_| ());
+        let key = KeyPair::generate_for(algorithm).expect("generated");
         let minted = params.signed_by(&key, &self.issuer()).expect("minted");
         let chain = [vec![minted.der().to_vec()], self.chain.clone()].concat();
         Self { params, key, pem: minted.pem(), chain }
@@ -110,8 +136,45 @@ impl Ca {
         Issuer::from_params(&self.params, &self.key)
     }
 
+    /// A revocation list in force from a minute ago for an hour, of these certificates in DER.
+    pub(crate) fn crl(&self, revoked: &[&[u8]]) -> Vec<u8> {
+        self.crl_with(revoked, (-60, 3600), |_| ())
+    }
+
+    /// As above, with its validity in seconds from now.
+    pub(crate) fn crl_with(
+        &self,
+        revoked_certs: &[&[u8]],
+        (from, until): (i64, i64),
+        edit: impl FnOnce(&mut CertificateRevocationListParams),
+    ) -> Vec<u8> {
+        let at = |offset| date_time_ymd(1970, 1, 1) + after_1970(offset);
+        let revoked = |der: &&[u8]| RevokedCertParams {
+            serial_number: serial(der).into(),
+            revocation_time: at(from),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let mut params = CertificateRevocationListParams {
+            this_update: at(from),
+            next_update: at(until),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.iter().map(revoked).collect(),
+            key_identifier_method: self.params.key_identifier_method.clone(),
+        };
+        edit(&mut params);
+        params.signed_by(&self.issuer()).expect("minted").der().to_vec()
+    }
+
     pub(crate) fn leaf(&self, id: &str) -> Leaf {
         self.leaf_with(id, |_| ())
+    }
+
+    /// A chain to this authority for somebody else's key; who shows it can prove nothing.
+    pub(crate) fn chain_for(&self, key: &impl PublicKeyData) -> Vec<Vec<u8>> {
+        let minted = Self::leaf_params(CT1).signed_by(key, &self.issuer()).expect("minted");
+        [vec![minted.der().to_vec()], self.chain.clone()].concat()
     }
 
     pub(crate) fn leaf_with(&self, id: &str, edit: impl FnOnce(&mut CertificateParams)) -> Leaf {
@@ -125,6 +188,14 @@ impl Ca {
         edit: impl FnOnce(&mut CertificateParams),
     ) -> Leaf {
         let key = KeyPair::generate_for(algorithm).expect("generated");
+        let mut params = Self::leaf_params(id);
+        edit(&mut params);
+        let minted = params.signed_by(&key, &self.issuer()).expect("minted");
+        let chain = [vec![minted.der().to_vec()], self.chain.clone()].concat();
+        Leaf { chain, key }
+    }
+
+    fn leaf_params(id: &str) -> CertificateParams {
         let mut params = CertificateParams::default();
         params.distinguished_name.push(DnType::CommonName, "workload");
         params.subject_alt_names = vec![uri(id)];
@@ -132,10 +203,7 @@ impl Ca {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         valid(&mut params, -60, 3600);
-        edit(&mut params);
-        let minted = params.signed_by(&key, &self.issuer()).expect("minted");
-        let chain = [vec![minted.der().to_vec()], self.chain.clone()].concat();
-        Leaf { chain, key }
+        params
     }
 
     pub(crate) fn bundle(&self) -> TrustBundles {
@@ -155,11 +223,10 @@ impl Leaf {
     }
 
     pub(crate) fn chain_pem(&self) -> String {
-        // The pem crate is not ours; rcgen writes PEM only while it mints. Base64 by hand, then.
-        self.chain
-            .iter()
-            .map(|der| format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", base64(der)))
-            .collect()
+        let pem = |der| {
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", STANDARD.encode::<&Vec<u8>>(der))
+        };
+        self.chain.iter().map(pem).collect()
     }
 
     pub(crate) fn identity(&self) -> Identity {
@@ -202,17 +269,6 @@ fn stranger(
         .expect("supported")
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Credulous))
-}
-
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let group = |three: &[u8]| {
-        let bits = three.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - three.len()));
-        let digit =
-            |at: usize| if at > three.len() { '=' } else { DIGITS[(bits >> (18 - 6 * at)) as usize & 63].into() };
-        [digit(0), digit(1), digit(2), digit(3)]
-    };
-    bytes.chunks(3).flat_map(group).collect()
 }
 
 /// Takes every server certificate.

@@ -1,7 +1,15 @@
 mod decisions;
+mod deny_list;
 mod handshakes;
+mod identities;
 mod instances;
+mod jwks;
+mod lints;
+mod observe;
 mod precedence;
+mod properties;
+mod questions;
+mod revocation;
 mod table_text;
 mod trust_material;
 mod v_rules;

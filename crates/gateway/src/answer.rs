@@ -9,6 +9,7 @@ use dimse::{Reject, StoreRefusal, status};
 use store::Failure;
 
 use crate::config::Profile;
+use crate::end::distrusted;
 
 /// Why an instance is not stored.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ pub(crate) fn refuse_store(refusal: &Refusal) -> StoreRefusal {
 /// A denial that time heals: the sender may send the same again (PS3.4 Table B.2-1, A7xx).
 fn is_for_now(code: DenialCode) -> bool {
     use DenialCode::*;
-    matches!(code, PolicyStale | Rate | InstancesDay | BytesDay)
+    matches!(code, PolicyStale | Rate | InstancesDay | BytesDay | TenantRate | TenantInstancesDay | TenantBytesDay)
 }
 
 impl Refusal {
@@ -113,7 +114,7 @@ impl Refusal {
     pub(crate) fn code(&self) -> &'static str {
         match self {
             Self::Denied(denial) | Self::Contradicted(Contradiction::NotAllowed(denial)) => denial.code.as_str(),
-            Self::Distrusted(rejection) => rejection.code.as_str(),
+            Self::Distrusted(rejection) => distrusted(rejection),
             Self::Store(Failure::NotCleared) => "not_cleared",
             Self::Contradicted(_) => "data_set_mismatch",
             Self::NotUnderstood(_) => "cannot_understand",

@@ -15,6 +15,10 @@ use serde::Deserialize;
 pub use self::proxy::ProxyProtocol;
 use crate::suspend::Measure;
 
+pub use self::endpoint::{Endpoint, EndpointError};
+
+mod endpoint;
+
 /// The whole file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,10 +113,14 @@ impl Default for Receiver {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// PEM file: our certificate, then intermediates.
-    pub chain: PathBuf,
+    /// PEM file: our certificate, then intermediates. With `key`, or neither and `workload_api` instead.
+    pub chain: Option<PathBuf>,
     /// PEM file: the private key, readable by nobody else.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
+    /// The SPIFFE agent that gives us certificate, key and bundles; `SPIFFE_ENDPOINT_SOCKET` when nothing else is said.
+    pub workload_api: Option<Endpoint>,
+    /// Which SVID of the agent is ours, when it has several; the first when absent (SPIFFE Workload API §5.3).
+    pub svid_hint: Option<String>,
     /// The longest life that a caller's certificate may have (V-29).
     #[serde(with = "model::span", default = "Identity::default_lifetime")]
     pub max_svid_lifetime: Duration,
@@ -121,9 +129,62 @@ pub struct Identity {
     pub rules: Option<RuleSet>,
 }
 
+/// Where our certificate and key come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source<'c> {
+    /// `identity.chain` and `identity.key`.
+    Files {
+        /// PEM: our certificate, then intermediates.
+        chain: &'c Path,
+        /// PEM: the private key.
+        key: &'c Path,
+    },
+    /// `identity.workload_api`.
+    Agent {
+        /// Where it is asked.
+        endpoint: &'c Endpoint,
+        /// `identity.svid_hint`.
+        hint: Option<&'c str>,
+    },
+}
+
+/// Where a process finds its SPIFFE agent if nothing else is configured (SPIFFE Workload Endpoint §4).
+const ENDPOINT_VARIABLE: &str = "SPIFFE_ENDPOINT_SOCKET";
+
 impl Identity {
     fn default_lifetime() -> Duration {
         access::Rules::default().max_svid_lifetime
+    }
+
+    /// Where our certificate and key come from: files or an agent, never both.
+    ///
+    /// # Errors
+    /// When that is not clear, with what to write.
+    pub fn source(&self) -> Result<Source<'_>, String> {
+        match (&self.chain, &self.key, &self.workload_api) {
+            (Some(_), Some(_), None) if self.svid_hint.is_some() => {
+                Err("identity.svid_hint chooses among the SVIDs of identity.workload_api; with chain and key remove it"
+                    .to_owned())
+            }
+            (Some(chain), Some(key), None) => Ok(Source::Files { chain, key }),
+            (None, None, Some(endpoint)) => Ok(Source::Agent { endpoint, hint: self.svid_hint.as_deref() }),
+            (None, None, None) => Err(format!(
+                "identity: give chain and key (PEM files), or workload_api (a SPIFFE agent, also as {ENDPOINT_VARIABLE})"
+            )),
+            (_, _, Some(_)) => {
+                Err("identity: chain and key, or workload_api, but not both: who we are must have one answer"
+                    .to_owned())
+            }
+            (_, _, None) => Err("identity: chain and key belong together; one of them is missing".to_owned()),
+        }
+    }
+
+    /// Takes the agent's address from the environment when the file says nothing about where our SVID comes from.
+    fn fall_back(&mut self, endpoint: Option<&str>) -> Result<(), String> {
+        let silent = self.chain.is_none() && self.key.is_none() && self.workload_api.is_none();
+        let Some(endpoint) = endpoint.filter(|_| silent) else { return Ok(()) };
+        self.workload_api = Some(endpoint.parse().map_err(|error| format!("{ENDPOINT_VARIABLE}: {error}"))?);
+        Ok(())
     }
 }
 
@@ -144,8 +205,9 @@ pub enum RuleSet {
 pub struct TrustedDomain {
     /// The trust domain, such as `hospital-a.example`.
     pub domain: TrustDomain,
-    /// File with the root certificates of that domain: PEM, or a SPIFFE bundle (JWKS).
-    pub bundle: PathBuf,
+    /// File with the root certificates of that domain: PEM, or a SPIFFE bundle (JWKS). When absent, what the agent of
+    /// `identity.workload_api` says they are; the agent never adds a domain that is not listed here.
+    pub bundle: Option<PathBuf>,
     /// Files with revocation lists of that domain's authorities, PEM or DER.
     #[serde(default)]
     pub crls: Vec<PathBuf>,
@@ -249,6 +311,36 @@ impl Default for Stabiliser {
 pub struct Audit {
     /// Verdicts, one JSON line each.
     pub file: PathBuf,
+    /// `clear` or `hmac`: whether UIDs stand in the log as they are.
+    #[serde(default)]
+    pub uids: UidForm,
+    /// The key for `hmac`, at least 32 bytes, readable by nobody else.
+    pub uid_key: Option<PathBuf>,
+    /// Where DICOM audit messages go besides.
+    pub syslog: Option<Syslog>,
+}
+
+/// How UIDs stand in the audit log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UidForm {
+    /// As they are.
+    #[default]
+    Clear,
+    /// As keyed digests; object keys are left out.
+    Hmac,
+}
+
+/// `[audit.syslog]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Syslog {
+    /// `host:port` of the audit repository; 6514 is the registered port.
+    pub address: String,
+    /// PEM file: the issuer of the repository's certificate.
+    pub ca: PathBuf,
+    /// The DNS name or IP address in the repository's certificate.
+    pub server_name: String,
 }
 
 /// `[dicom]`
@@ -335,7 +427,10 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         let malformed = |problem| ConfigError::Malformed { path: path.to_owned(), problem };
-        let mut config = Self::parse(&text, environment).map_err(malformed)?;
+        let environment: Vec<_> = environment.collect();
+        let endpoint = environment.iter().find(|(name, _)| name == ENDPOINT_VARIABLE).map(|(_, value)| value.clone());
+        let mut config = Self::parse(&text, environment.into_iter()).map_err(malformed)?;
+        config.identity.fall_back(endpoint.as_deref()).map_err(malformed)?;
         config.resolve(path.parent().unwrap_or(Path::new(".")));
         config.check().map_err(malformed)?;
         Ok(config)
@@ -356,18 +451,13 @@ impl Config {
 
     fn resolve(&mut self, base: &Path) {
         let trusted = self.trust.iter_mut();
-        let bundles = trusted.flat_map(|trusted| std::iter::once(&mut trusted.bundle).chain(&mut trusted.crls));
+        let bundles = trusted.flat_map(|trusted| trusted.bundle.iter_mut().chain(&mut trusted.crls));
+        let identity = [&mut self.identity.chain, &mut self.identity.key].into_iter().filter_map(Option::as_mut);
         let Access { table, shadow, verify_key, deny_list, .. } = &mut self.access;
         let optional = [shadow, verify_key, deny_list].into_iter().flatten();
-        let others = [
-            &mut self.identity.chain,
-            &mut self.identity.key,
-            table,
-            &mut self.archive.dir,
-            &mut self.stabiliser.events,
-            &mut self.audit.file,
-        ];
-        for path in bundles.chain(optional).chain(others) {
+        let others = [table, &mut self.archive.dir, &mut self.stabiliser.events, &mut self.audit.file];
+        let audit = self.audit.syslog.iter_mut().map(|syslog| &mut syslog.ca).chain(&mut self.audit.uid_key);
+        for path in bundles.chain(identity).chain(optional).chain(others).chain(audit) {
             *path = base.join(&*path);
         }
     }
@@ -455,6 +545,13 @@ impl Config {
         self.strict_is_strict()?;
         if self.trust.is_empty() {
             return Err("no [[trust]] section: no caller could ever prove who it is".to_owned());
+        }
+        let from_files = matches!(self.identity.source()?, Source::Files { .. });
+        if let Some(trusted) = self.trust.iter().find(|trusted| from_files && trusted.bundle.is_none()) {
+            let domain = &trusted.domain;
+            return Err(format!(
+                "[[trust]] {domain}: give bundle (a PEM file), or identity.workload_api to ask an agent"
+            ));
         }
         let Receiver { max_connections, max_handshakes, max_associations, .. } = self.receiver;
         if max_handshakes == 0 || max_associations == 0 || max_connections > MAX_CONNECTIONS {
@@ -560,6 +657,69 @@ mod tests {
         assert!(config.receiver.admin.ip().is_loopback());
         assert_eq!(config.stabiliser.quiet, Duration::from_secs(60));
         config.check().expect("the defaults agree with each other");
+    }
+
+    const FROM_AGENT: &str = r#"
+        [identity]
+        workload_api = "unix:/run/spire/agent.sock"
+        [[trust]]
+        domain = "hospital-a.invalid"
+        [access]
+        table = "access.toml"
+        [archive]
+        dir = "."
+        [audit]
+        file = "audit.jsonl"
+    "#;
+
+    #[test]
+    fn who_we_are_comes_from_files_or_from_an_agent() {
+        let files = parse(MINIMAL, &[]).expect("valid");
+        let (chain, key) = (Path::new("r.pem"), Path::new("r.key"));
+        assert_eq!(files.identity.source(), Ok(Source::Files { chain, key }));
+        let agent = parse(FROM_AGENT, &[("PORTCULLIS__IDENTITY__SVID_HINT", "receiver")]).expect("valid");
+        let endpoint = Endpoint::Unix("/run/spire/agent.sock".into());
+        assert_eq!(agent.identity.source(), Ok(Source::Agent { endpoint: &endpoint, hint: Some("receiver") }));
+        agent.check().expect("an agent has the bundles too");
+    }
+
+    #[test]
+    fn who_we_are_has_one_answer() {
+        let agent = "workload_api = \"unix:/run/spire/agent.sock\"";
+        for (name, identity, says) in [
+            ("nothing", "", "give chain and key"),
+            ("a chain alone", "chain = \"r.pem\"", "belong together"),
+            ("a key alone", "key = \"r.key\"", "belong together"),
+            ("both", &format!("chain = \"r.pem\"\nkey = \"r.key\"\n{agent}"), "not both"),
+            ("an agent and a key", &format!("key = \"r.key\"\n{agent}"), "not both"),
+            ("a hint for files", "chain = \"r.pem\"\nkey = \"r.key\"\nsvid_hint = \"x\"", "svid_hint"),
+        ] {
+            let config = parse(&FROM_AGENT.replace(agent, identity), &[]).expect(name);
+            let problem = config.check().expect_err(name);
+            assert!(problem.contains(says), "{name}: {problem}");
+        }
+        assert!(parse(&FROM_AGENT.replace("unix:/run", "https://run"), &[]).is_err(), "an agent elsewhere");
+    }
+
+    #[test]
+    fn a_trust_domain_without_a_bundle_needs_an_agent() {
+        let without = MINIMAL.replace("bundle = \"a.pem\"", "");
+        let problem = parse(&without, &[]).expect("valid").check().expect_err("nobody can be believed");
+        assert!(problem.contains("hospital-a.invalid"), "{problem}");
+    }
+
+    #[test]
+    fn the_agent_of_the_environment_is_the_last_resort() {
+        let mut identity = parse(MINIMAL, &[]).expect("valid").identity;
+        identity.fall_back(Some("unix:/env.sock")).expect("an endpoint");
+        assert_eq!(identity.workload_api, None, "the file has said it");
+        let silent = FROM_AGENT.replace("workload_api = \"unix:/run/spire/agent.sock\"", "");
+        let mut identity = parse(&silent, &[]).expect("valid").identity;
+        identity.fall_back(None).expect("nothing to take");
+        assert!(identity.source().is_err());
+        assert!(identity.fall_back(Some("tcp:10.0.0.7:1")).is_err(), "another host");
+        identity.fall_back(Some("unix:/env.sock")).expect("an endpoint");
+        assert_eq!(identity.workload_api, Some(Endpoint::Unix("/env.sock".into())));
     }
 
     #[test]

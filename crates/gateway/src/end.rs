@@ -61,12 +61,7 @@ impl End {
             Self::Stalled(_) => "stalled",
             Self::TooSlow => "slow",
             Self::Withdrawn(denial) => denial.code.as_str(),
-            // What is revoked or has expired has a name of its own; any other rule is broken by a change of bundles (CV-6).
-            Self::Distrusted(rejection) => match rejection.code {
-                RejectionCode::Revoked | RejectionCode::RevocationUnknown => rejection.code.as_str(),
-                RejectionCode::Expired => "svid_expired",
-                _ => "bundle_changed",
-            },
+            Self::Distrusted(rejection) => distrusted(rejection),
             Self::Expiring(_) => "svid_expiring",
             Self::TooManyDenials => "too_many_denials",
             Self::TooOld(_) => "max_age",
@@ -91,6 +86,16 @@ impl End {
             Self::Released | Self::Rejected | Self::PeerAborted(_) | Self::PeerGone | Self::Broken(_) => Decision::Note,
             _ => Decision::Terminate,
         }
+    }
+}
+
+/// The reason code for a peer whose certificate was good and is not any more: what is revoked or has expired has a name of its
+/// own, any other rule is broken by a change of bundles (CV-6).
+pub(crate) fn distrusted(rejection: &Rejection) -> &'static str {
+    match rejection.code {
+        RejectionCode::Revoked | RejectionCode::RevocationUnknown => rejection.code.as_str(),
+        RejectionCode::Expired => "svid_expired",
+        _ => "bundle_changed",
     }
 }
 

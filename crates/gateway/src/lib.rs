@@ -12,6 +12,7 @@ mod end;
 pub mod house;
 mod intake;
 mod life;
+pub mod limbo;
 mod line;
 mod live;
 mod observe;
@@ -28,8 +29,9 @@ mod suspend;
 pub mod telemetry;
 mod tenure;
 pub mod verb;
+mod workload;
 
-/// The locks of what is tested under every interleaving: `tests/shuttle.rs` puts shuttle's in their place.
+/// The locks of what is tested under every interleaving: `tests/interleavings.rs` puts shuttle's in their place.
 mod sync {
     pub(crate) use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 }

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use access::{
-    AuthorisedInstance, Cleared, Denial, DenialCode, Grant, Origin, Permit, Rejection, Table, Trust, VerifiedPeer,
+    AuthorisedInstance, Cleared, Denial, DenialCode, Grant, Origin, Permit, Rejection, RejectionCode, Table, Trust,
+    VerifiedPeer,
 };
 use model::{InstanceClaim, Proposal, Timestamp};
 use tokio::sync::Notify;
@@ -60,6 +61,16 @@ impl Bell for Ring {
 pub(crate) enum Fallen {
     Withdrawn(Denial),
     Distrusted(Rejection),
+}
+
+impl Fallen {
+    /// Whether what is in flight may go on until the commit gate asks about it.
+    pub(crate) fn can_wait(&self) -> bool {
+        match self {
+            Self::Withdrawn(denial) => denial.can_wait(),
+            Self::Distrusted(rejection) => rejection.code == RejectionCode::Expired,
+        }
+    }
 }
 
 /// What is in force now.

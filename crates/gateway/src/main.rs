@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gateway::verb::{access, certs, dev, receive, send, studies};
+use gateway::verb::{access, audit, certs, dev, receive, send, studies};
 
 // Receiving allocates and frees a chunk for each small instance; this halves what that costs.
 #[global_allocator]
@@ -29,6 +29,7 @@ enum Verb {
     /// Makes and explains development certificates
     Certs(certs::CertsArgs),
     Studies(studies::StudiesArgs),
+    Audit(audit::AuditArgs),
 }
 
 /// Threads that wait for the disk: enough that their fsyncs share a journal commit. Each has a heap and a reading connection
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
             Verb::Access(args) => access::run(args),
             Verb::Certs(args) => certs::run(args),
             Verb::Studies(args) => studies::run(args).await,
+            Verb::Audit(args) => audit::run(args),
         }
     });
     match outcome {

@@ -178,11 +178,8 @@ impl Authority {
         self.issue_with(id, lifetime, now, |_| ())
     }
 
-    /// As [`Self::issue`], with the certificate changed before it is signed: to make what a rule forbids.
-    ///
-    /// # Errors
-    /// When no key can be made or the changed certificate cannot be written.
-    pub fn issue_with(
+    /// As [`Self::issue`], with the certificate changed before it is signed.
+    fn issue_with(
         &self,
         id: &SpiffeId,
         lifetime: Duration,
@@ -205,7 +202,7 @@ impl Authority {
 ///
 /// # Errors
 /// Never for a valid ID: its text is ASCII.
-pub fn svid_params(id: &SpiffeId, lifetime: Duration, now: SystemTime) -> Result<CertificateParams> {
+fn svid_params(id: &SpiffeId, lifetime: Duration, now: SystemTime) -> Result<CertificateParams> {
     let mut params = params(now, lifetime)?;
     // For people who read it with openssl; nothing here ever looks at a subject (V-13).
     params.distinguished_name.push(DnType::CommonName, short_name(id));

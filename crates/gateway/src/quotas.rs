@@ -90,7 +90,7 @@ impl Quotas {
                 .and_then(|limits| limits.max_associations)
                 .is_some_and(|most| taken >= places(most))
             {
-                return Err(too_many(which, row));
+                return Err(Short::Places.of(which, row.id()));
             }
         }
         inner.seats += 1;
@@ -119,13 +119,11 @@ impl Quotas {
         let limits = limits(table, row);
         let day = moment.wall.as_millis().div_euclid(MILLIS_PER_DAY);
         let mut inner = self.lock();
-        for (key, limits) in keys.iter().zip(limits) {
+        for (which, (key, limits)) in keys.iter().zip(limits).enumerate() {
             let meter = inner.meters.entry(key.clone()).or_default();
             meter.turn_to(day);
             if let Some(limits) = limits {
-                meter
-                    .may_begin(limits, moment.at)
-                    .map_err(|(code, detail)| Denial::of(code, Some(row.id()), detail))?;
+                meter.may_begin(limits, moment.at).map_err(|short| short.of(which, row.id()))?;
             }
         }
         // Only when both allow it is it counted with both.
@@ -162,22 +160,16 @@ impl Meter {
         }
     }
 
-    fn may_begin(&self, limits: &Limits, at: Instant) -> Result<(), (DenialCode, String)> {
+    fn may_begin(&self, limits: &Limits, at: Instant) -> Result<(), Short> {
         if let Some(most) = limits.max_instances_day.filter(|most| self.instances >= most.get()) {
-            return Err((
-                DenialCode::InstancesDay,
-                format!("{most} instances have been sent today, as many as may be"),
-            ));
+            return Err(Short::Instances(most.get()));
         }
         if let Some(most) = limits.max_bytes_day.filter(|most| self.bytes >= most.get()) {
-            return Err((DenialCode::BytesDay, format!("{most} bytes have been sent today, as many as may be")));
+            return Err(Short::Bytes(most.get()));
         }
         // The generic cell rate algorithm (ITU-T I.371): `count` at once, and then as they become due.
         let early = limits.max_rate.zip(self.due).is_some_and(|(rate, due)| due > at + (rate.per - interval(rate)));
-        if early {
-            return Err((DenialCode::Rate, "instances come faster than the rate allows".to_owned()));
-        }
-        Ok(())
+        if early { Err(Short::Rate) } else { Ok(()) }
     }
 }
 
@@ -224,11 +216,10 @@ impl Ticket {
             return Ok(());
         }
         let inner = self.quotas.lock();
-        for (key, most) in self.keys.iter().zip(self.most_bytes) {
+        for (which, (key, most)) in self.keys.iter().zip(self.most_bytes).enumerate() {
             let used = inner.meters.get(key).filter(|meter| meter.day == self.day).map_or(0, |meter| meter.bytes);
             if let Some(most) = most.filter(|most| used.saturating_add(bytes) > *most) {
-                let detail = format!("with this instance more than {most} bytes would have been sent today");
-                return Err(Denial::of(DenialCode::BytesDay, Some(&self.row), detail));
+                return Err(Short::Bytes(most).of(which, &self.row));
             }
         }
         Ok(())
@@ -275,12 +266,31 @@ fn interval(rate: Rate) -> Duration {
     rate.per / rate.count.get()
 }
 
-fn too_many(which: usize, row: &Row) -> Denial {
-    let (code, whose) = match which {
-        0 => (DenialCode::Associations, "row"),
-        _ => (DenialCode::TenantAssociations, "tenant"),
-    };
-    Denial::of(code, Some(row.id()), format!("the {whose}'s max_associations are open already"))
+/// What there is not enough of.
+#[derive(Debug, Clone, Copy)]
+enum Short {
+    Places,
+    Rate,
+    Instances(u64),
+    Bytes(u64),
+}
+
+impl Short {
+    /// The denial by the row's own quota, or by the tenant's; in the order of [`keys`].
+    fn of(self, which: usize, row: &str) -> Denial {
+        use DenialCode::*;
+        let (codes, what) = match self {
+            Self::Places => ([Associations, TenantAssociations], "max_associations are open already".to_owned()),
+            Self::Rate => ([Rate, TenantRate], "max_rate: instances come faster".to_owned()),
+            Self::Instances(most) => {
+                ([InstancesDay, TenantInstancesDay], format!("max_instances_day of {most} has been reached today"))
+            }
+            Self::Bytes(most) => {
+                ([BytesDay, TenantBytesDay], format!("max_bytes_day of {most} would be passed, or has been"))
+            }
+        };
+        Denial::of(codes[which], Some(row), format!("the {}'s {what}", ["row", "tenant"][which]))
+    }
 }
 
 #[cfg(test)]
@@ -374,10 +384,10 @@ mod tests {
         begin("ct1", Duration::ZERO).expect("the first").keep(60);
         drop(begin("ct1", Duration::ZERO).expect("not kept, so not counted"));
         let second = begin("ct2", Duration::ZERO).expect("another identity of the tenant");
-        assert_eq!(code(second.fits(41)), Some(DenialCode::BytesDay));
+        assert_eq!(code(second.fits(41)), Some(DenialCode::TenantBytesDay));
         assert_eq!(code(second.fits(40)), None);
         second.keep(40);
-        assert_eq!(code(begin("ct1", Duration::ZERO)), Some(DenialCode::BytesDay), "the tenant's day is used up");
+        assert_eq!(code(begin("ct1", Duration::ZERO)), Some(DenialCode::TenantBytesDay), "the tenant's day is used up");
         for number in 0..3 {
             begin("ct1", DAY).unwrap_or_else(|denial| panic!("{number}: {denial}")).keep(0);
         }

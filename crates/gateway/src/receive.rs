@@ -5,6 +5,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use access::Trust;
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Archive, EventLog, LocalOptions, OpenError};
@@ -21,7 +22,8 @@ use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
 use crate::reload::{self, Watcher};
-use crate::{admin, clock, session, stabilise, telemetry};
+use crate::workload::{PATIENCE, PATIENCE_OF_A_CHECK};
+use crate::{admin, audit, clock, session, stabilise, telemetry};
 
 /// A receiver whose configuration, certificates, table and archive are in order, and whose ports are bound.
 pub struct Receiver {
@@ -48,7 +50,7 @@ impl Checked {
     /// # Errors
     /// With the part that is not in order and what to do about it.
     pub async fn build(config: Config) -> anyhow::Result<Self> {
-        let (live, watcher) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, watcher) = reload::load(&config, PATIENCE).await.map_err(|problem| anyhow!(problem))?;
         let options = LocalOptions {
             receiver: config.receiver.name.clone(),
             quiet: config.stabiliser.quiet,
@@ -65,7 +67,7 @@ impl Checked {
     /// # Errors
     /// As [`Checked::build`], and when the audit or event log cannot be written.
     pub async fn probe(config: Config) -> anyhow::Result<Vec<String>> {
-        let (live, _) = reload::load(&config).map_err(|problem| anyhow!(problem))?;
+        let (live, _) = reload::load(&config, PATIENCE_OF_A_CHECK).await.map_err(|problem| anyhow!(problem))?;
         let archive = match Archive::open_local(&config.archive.dir, LocalOptions::default()).await {
             Ok(_) => String::new(),
             Err(OpenError::InUse { .. }) => " (in use by a receiver that is running)".to_owned(),
@@ -74,6 +76,7 @@ impl Checked {
                 return Err(error).with_context(|| format!("the archive in {dir} cannot be used"));
             }
         };
+        audit::check(&config.audit)?;
         for (what, path) in [("audit", &config.audit.file), ("event", &config.stabiliser.events)] {
             let opened = std::fs::OpenOptions::new().append(true).create(true).mode(0o600).open(path);
             opened.with_context(|| format!("the {what} log {} cannot be written", path.display()))?;
@@ -98,6 +101,8 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
     ];
     lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
+    lines.extend(revocation_lines(&trust, config));
+    lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
     lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
@@ -113,6 +118,20 @@ fn proxy_mode(door: &Door) -> String {
     }
 }
 
+/// Revocation lists and the deny-list, a line each.
+fn revocation_lines(trust: &Trust, config: &Config) -> Vec<String> {
+    let lists = trust
+        .bundles()
+        .crls()
+        .map(|list| format!("revoked    {}: {} certificates, until {}", list.domain, list.revoked, list.next_update));
+    let denied = config
+        .access
+        .deny_list
+        .as_ref()
+        .map(|path| format!("denied     {} entries in {}", trust.bundles().deny_list().len(), path.display()));
+    lists.chain(denied).collect()
+}
+
 impl Receiver {
     /// Opens audit and event log and binds the ports.
     ///
@@ -120,8 +139,7 @@ impl Receiver {
     /// When a file cannot be written or a port is taken.
     pub async fn bind(checked: Checked, metrics: PrometheusHandle) -> anyhow::Result<Self> {
         let Checked { live, watcher, archive, config } = checked;
-        let (audit, writer) = AuditLog::open(&config.audit.file)
-            .with_context(|| format!("the audit log {} cannot be written", config.audit.file.display()))?;
+        let (audit, writer) = AuditLog::begin(&config.audit).context("the audit log cannot be used")?;
         let events = EventLog::open(&config.stabiliser.events)
             .with_context(|| format!("the event log {} cannot be written", config.stabiliser.events.display()))?;
         let listen = config.receiver.listen;
@@ -177,7 +195,8 @@ impl Receiver {
     /// # Errors
     /// When something that must never stop did stop.
     pub async fn run(self) -> anyhow::Result<()> {
-        let Self { house, listener, admin, metrics, events, audit, watcher } = self;
+        let Self { house, listener, admin, metrics, events, mut audit, watcher } = self;
+        audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));

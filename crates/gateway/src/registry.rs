@@ -2,7 +2,7 @@
 //!
 //! A caller enters before the first decision about it and takes along what is in force at that moment; what is published
 //! later rings its bell. Both happen under one lock, so a caller either decides by the new set or hears of it: none is left
-//! alive on a decision by the old set (`tests/shuttle.rs` runs this file under every interleaving that shuttle finds).
+//! alive on a decision by the old set (`tests/interleavings.rs` runs this file under every interleaving that shuttle finds).
 //! So this file takes its locks from `crate::sync`, knows no runtime, and keeps nothing else.
 
 use std::collections::HashMap;

@@ -1,22 +1,25 @@
-//! Reads what is in force from files, and looks again every `access.poll` and on SIGHUP.
+//! Reads what is in force from files and from a SPIFFE agent, and looks again every `access.poll`, on SIGHUP, and when the
+//! agent has something new.
 //!
 //! Files are compared by digest: that sees an atomic rename and a symlink swap alike. What cannot be used leaves the previous
 //! set in force, says so, and counts toward its greatest age (CV-9, CV-11).
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use access::{DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
-use model::{Digest, Hasher};
+use access::{BundleSource, DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
+use model::{Digest, Hasher, Timestamp, TrustDomain};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::audit::{AuditLog, Decision, Subject, Verdict};
 use crate::clock::{self, Jump};
-use crate::config::{Config, Profile, RuleSet};
+use crate::config::{Config, Profile, RuleSet, Source as Origin, TrustedDomain};
 use crate::live::{Freshness, InForce, Live, Moment, Source};
 use crate::suspend::Suspensions;
 use crate::telemetry;
+use crate::workload::{Material, Workload};
 
 /// Text of a problem for the person who starts or runs the gateway.
 pub(crate) type Problem = String;
@@ -25,7 +28,11 @@ pub(crate) type Problem = String;
 ///
 /// # Errors
 /// When anything is missing or broken: a gateway does not start with half of its trust.
-pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
+pub(crate) async fn load(config: &Config, patience: Duration) -> Result<(Live, Watcher), Problem> {
+    let agent = match config.identity.source()? {
+        Origin::Files { .. } => None,
+        Origin::Agent { endpoint, hint } => Some(Workload::start(endpoint, hint, patience).await?),
+    };
     let moment = Moment::now();
     let text = TableText::read(config, &config.access.table)?;
     let table = text.parse(config)?;
@@ -35,8 +42,9 @@ pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
     let shadow = config.access.shadow.as_deref().map(|path| TableText::read(config, path)).transpose()?;
     let shadow_digest = shadow.as_ref().map(TableText::digest);
     let shadow = shadow.map(|text| text.parse(config)).transpose()?.map(Arc::new);
-    let files = TrustFiles::read(config)?;
-    let trust = files.parse(config)?;
+    let files = TrustFiles::read(config, agent.as_ref())?;
+    let trust = files.parse(config, None)?;
+    remark(&trust, moment.wall);
     let (id, end) = (trust.identity().id(), trust.identity().not_after());
     if end <= moment.wall {
         return Err(format!(
@@ -45,13 +53,8 @@ pub(crate) fn load(config: &Config) -> Result<(Live, Watcher), Problem> {
     }
     let in_force = InForce { table: Arc::new(table), trust: Arc::new(trust), shadow, since: moment.at };
     let freshness = Freshness::new(config.staleness(), config.access.max_staleness, moment.at);
-    let watcher = Watcher {
-        table: text.digest(),
-        shadow: shadow_digest,
-        trust: files.digest(),
-        reported: [None, None],
-        jump: None,
-    };
+    let (table, trust) = (text.digest(), files.digest());
+    let watcher = Watcher { table, shadow: shadow_digest, trust, agent, reported: [None, None], jump: None };
     let live = Live::new(in_force, freshness, Suspensions::new(config.auto_suspend()));
     gauge(&live, moment);
     Ok((live, watcher))
@@ -77,23 +80,23 @@ pub(crate) struct Watcher {
     table: Digest,
     shadow: Option<Digest>,
     trust: Digest,
+    agent: Option<Workload>,
     /// Each broken state is reported once, not at every look.
     reported: [Option<Problem>; 2],
     jump: Option<Jump>,
 }
 
 impl Watcher {
-    /// Looks until the process ends.
+    /// Looks until the process ends. It returns only when nobody tells us any more what the agent says (CV-10).
     pub(crate) async fn keep_fresh(mut self, live: &Live, config: &Config, audit: &AuditLog) {
         let mut poll = tokio::time::interval(config.access.poll);
         let mut hang_up = signal(SignalKind::hangup()).expect("the runtime handles signals");
+        let mut agent = self.agent.as_ref().map(Workload::watch);
         loop {
             tokio::select! {
                 _ = poll.tick() => {}
-                _ = hang_up.recv() => {
-                    tracing::info!("SIGHUP: looking at table and certificates, and opening the audit log again");
-                    audit.reopen().await;
-                }
+                told = hear(agent.as_mut()) => if told.is_err() { return },
+                _ = hang_up.recv() => tracing::info!("SIGHUP: looking at table and certificates"),
             }
             self.look(live, config, audit).await;
         }
@@ -107,10 +110,19 @@ impl Watcher {
                 Source::Certificates => self.refresh_trust(live, config, audit).await,
             };
             if read.is_ok() {
-                live.freshness().seen(source, Instant::now());
+                live.freshness().seen(source, self.last_heard(source));
             }
             self.report(source, read.err(), audit).await;
         }
+    }
+
+    /// When a source that was read and is good was good last: an agent that is away has nothing new to say.
+    fn last_heard(&self, source: Source) -> Instant {
+        let silent = match (source, &self.agent) {
+            (Source::Certificates, Some(agent)) => agent.age(),
+            _ => Duration::ZERO,
+        };
+        Instant::now().checked_sub(silent).unwrap_or_else(Instant::now)
     }
 
     /// A clock that was set is reported once; under the strict profile nothing is decided by it.
@@ -164,12 +176,14 @@ impl Watcher {
     }
 
     async fn refresh_trust(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
-        let files = TrustFiles::read(config)?;
+        let files = TrustFiles::read(config, self.agent.as_ref())?;
         if self.trust == files.digest() {
             return Ok(());
         }
-        let trust = Arc::new(files.parse(config)?);
         let current = live.registry.in_force();
+        let trust = Arc::new(files.parse(config, Some(&current.trust))?);
+        bundles_may_follow(current.trust.bundles(), trust.bundles())?;
+        remark(&trust, clock::now());
         live.registry.publish(InForce { trust, since: Instant::now(), ..InForce::clone(&current) });
         self.trust = files.digest();
         tracing::info!("certificates were loaded again");
@@ -203,6 +217,21 @@ fn may_follow(current: &Table, next: &Table, config: &Config) -> Result<(), Prob
         return Err(format!("it changed and is still revision {new}; the strict profile wants `revision` raised"));
     }
     Ok(())
+}
+
+/// A SPIFFE bundle says which version it is; an older one would bring back keys that were withdrawn.
+fn bundles_may_follow(current: &TrustBundles, next: &TrustBundles) -> Result<(), Problem> {
+    let older = next.domains().find(|domain| next.sequence(domain) < current.sequence(domain));
+    older.map_or(Ok(()), |domain| {
+        Err(format!("the bundle of {domain} has a lower spiffe_sequence than the one in force, or none"))
+    })
+}
+
+/// What is legal about bundles and lists, and perhaps not meant.
+fn remark(trust: &Trust, now: Timestamp) {
+    for remark in trust.bundles().remarks(now) {
+        tracing::warn!("{remark}");
+    }
 }
 
 /// Which rows came, went and changed, by id.
@@ -269,36 +298,62 @@ fn signature_of(table: &Path) -> std::path::PathBuf {
 
 /// Everything that trust is made of, as bytes.
 struct TrustFiles {
-    chain: Vec<u8>,
-    key: Vec<u8>,
-    bundles: Vec<Vec<u8>>,
+    own: Own,
+    /// For each trust domain; none where the agent has it.
+    bundles: Vec<Option<Vec<u8>>>,
     /// For each trust domain.
     crls: Vec<Vec<Vec<u8>>>,
     deny_list: Option<Vec<u8>>,
 }
 
+/// Our own SVID.
+enum Own {
+    Files {
+        chain: Vec<u8>,
+        key: Vec<u8>,
+    },
+    /// None: the agent has withdrawn what it gave.
+    Agent(Option<Arc<Material>>),
+}
+
 impl TrustFiles {
-    fn read(config: &Config) -> Result<Self, Problem> {
-        key_is_private(&config.identity.key)?;
-        let all = |paths: &[std::path::PathBuf]| paths.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>();
+    fn read(config: &Config, agent: Option<&Workload>) -> Result<Self, Problem> {
+        let own = match (config.identity.source()?, agent) {
+            (Origin::Files { chain, key }, _) => {
+                key_is_private(key)?;
+                Own::Files { chain: read(chain)?, key: read(key)? }
+            }
+            (Origin::Agent { .. }, agent) => Own::Agent(agent.and_then(Workload::material)),
+        };
+        let bundle = |trusted: &TrustedDomain| trusted.bundle.as_deref().map(read).transpose();
+        let crls = |trusted: &TrustedDomain| trusted.crls.iter().map(|path| read(path)).collect::<Result<_, _>>();
         Ok(Self {
-            chain: read(&config.identity.chain)?,
-            key: read(&config.identity.key)?,
-            bundles: config.trust.iter().map(|trusted| read(&trusted.bundle)).collect::<Result<_, _>>()?,
-            crls: config.trust.iter().map(|trusted| all(&trusted.crls)).collect::<Result<_, _>>()?,
+            own,
+            bundles: config.trust.iter().map(bundle).collect::<Result<_, _>>()?,
+            crls: config.trust.iter().map(crls).collect::<Result<_, _>>()?,
             deny_list: config.access.deny_list.as_deref().map(read).transpose()?,
         })
     }
 
     fn digest(&self) -> Digest {
-        let parts = [&self.chain, &self.key].into_iter().chain(&self.bundles);
-        let crls = self.crls.iter().flatten();
-        digest(parts.chain(crls).chain(&self.deny_list).map(Vec::as_slice))
+        let mut parts: Vec<&[u8]> = Vec::new();
+        match &self.own {
+            Own::Files { chain, key } => parts.extend([chain.as_slice(), key]),
+            Own::Agent(None) => parts.push(b"withdrawn"),
+            Own::Agent(Some(given)) => {
+                parts.extend(given.chain.iter().map(Vec::as_slice));
+                parts.push(&given.key);
+                for (domain, roots) in &given.bundles {
+                    parts.push(domain.as_str().as_bytes());
+                    parts.extend(roots.iter().map(Vec::as_slice));
+                }
+            }
+        }
+        let files = self.bundles.iter().flatten().chain(self.crls.iter().flatten()).chain(&self.deny_list);
+        digest(parts.into_iter().chain(files.map(Vec::as_slice)))
     }
 
-    fn parse(&self, config: &Config) -> Result<Trust, Problem> {
-        let identity = Identity::from_pem(&self.chain, &self.key)
-            .map_err(|error| format!("{}: {error}", config.identity.chain.display()))?;
+    fn parse(&self, config: &Config, current: Option<&Trust>) -> Result<Trust, Problem> {
         let strictness = match config.rules() {
             RuleSet::Compatible => Strictness::Compatible,
             RuleSet::Strict => Strictness::Strict,
@@ -309,15 +364,52 @@ impl TrustFiles {
         let crls = domains()
             .zip(&self.crls)
             .flat_map(|(domain, files)| files.iter().map(move |file| (domain.clone(), file.as_slice())));
-        let mut bundles = TrustBundles::new(domains().zip(self.bundles.iter().map(Vec::as_slice)))
-            .and_then(|bundles| bundles.with_crls(crls))
-            .map_err(|error| format!("[[trust]]: {error}"))?;
+        let mut bundles = TrustBundles::of(domains().zip(&self.bundles).map(|(domain, file)| match file {
+            Some(file) => (domain, BundleSource::of_file(file)),
+            None => {
+                let roots = self.own.roots(&domain);
+                (domain, BundleSource::Der(roots))
+            }
+        }))
+        .and_then(|bundles| bundles.with_crls(crls))
+        .map_err(|error| format!("[[trust]]: {error} ({})", error.code()))?;
         if let (Some(text), Some(path)) = (&self.deny_list, &config.access.deny_list) {
             let blame = |problem: String| format!("{}: {problem}", path.display());
             let text = std::str::from_utf8(text).map_err(|error| blame(error.to_string()))?;
             bundles = bundles.with_deny_list(DenyList::parse(text).map_err(|error| blame(error.to_string()))?);
         }
-        Trust::new(identity, bundles, rules).map_err(|error| error.to_string())
+        Trust::new(self.own.identity(current)?, bundles, rules).map_err(|error| error.to_string())
+    }
+}
+
+impl Own {
+    fn identity(&self, current: Option<&Trust>) -> Result<Identity, Problem> {
+        match (self, current) {
+            (Self::Files { chain, key }, _) => {
+                Identity::from_pem(chain, key).map_err(|error| format!("identity.chain: {error}"))
+            }
+            (Self::Agent(Some(given)), _) => Identity::from_der(given.chain.clone(), given.key.to_vec())
+                .map_err(|error| format!("identity.workload_api: {error}")),
+            // Nothing can be shown in its place, and nobody is let in: no domain of the agent's has a root any more.
+            (Self::Agent(None), Some(current)) => Ok(current.identity().clone()),
+            (Self::Agent(None), None) => Err("the SPIFFE agent gives this process no SVID".to_owned()),
+        }
+    }
+
+    /// What the agent says the roots of a domain are. None of a domain that it does not name.
+    fn roots(&self, domain: &TrustDomain) -> &[Vec<u8>] {
+        match self {
+            Self::Agent(Some(given)) => given.bundle(domain).unwrap_or_default(),
+            _ => &[],
+        }
+    }
+}
+
+/// Waits for the agent to say something new; for ever, if there is none.
+async fn hear(agent: Option<&mut watch::Receiver<Option<Arc<Material>>>>) -> Result<(), watch::error::RecvError> {
+    match agent {
+        Some(agent) => agent.changed().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -347,3 +439,6 @@ fn key_is_private(path: &Path) -> Result<(), Problem> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

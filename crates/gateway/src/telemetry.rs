@@ -45,8 +45,14 @@ pub const POLICY_AGE: &str = "portcullis_policy_age_seconds";
 pub const RELOAD_FAILURES: &str = "portcullis_reload_failures_total";
 /// What our own certificate has left.
 pub const SVID_REMAINING: &str = "portcullis_svid_remaining_seconds";
-/// Audit lines that could not be written.
+/// Attempts to write the audit log that failed. Lines are kept meanwhile.
 pub const AUDIT_FAILURES: &str = "portcullis_audit_failures_total";
+/// Verdicts for which there was no room while the audit log could not be written.
+pub const AUDIT_LOST: &str = "portcullis_audit_lost_total";
+/// 1 while the audit repository (syslog) is connected, else 0.
+pub const REPOSITORY_UP: &str = "portcullis_audit_repository_up";
+/// Audit messages for which there was no room while the repository was away.
+pub const REPOSITORY_LOST: &str = "portcullis_audit_repository_lost_total";
 
 /// Rows of the access table whose review_by has passed.
 pub const ROWS_OVERDUE: &str = "portcullis_authz_rows_overdue_review";
@@ -124,7 +130,10 @@ pub fn begin_metrics() -> anyhow::Result<PrometheusHandle> {
     describe_gauge!(POLICY_AGE, Unit::Seconds, "Since the access table was last read and found good");
     describe_counter!(RELOAD_FAILURES, "Reloads that left the previous set in force, by what");
     describe_gauge!(SVID_REMAINING, Unit::Seconds, "What our own certificate has left");
-    describe_counter!(AUDIT_FAILURES, "Audit lines that could not be written");
+    describe_counter!(AUDIT_FAILURES, "Attempts to write the audit log that failed");
+    describe_counter!(AUDIT_LOST, "Verdicts for which there was no room while the audit log could not be written");
+    describe_gauge!(REPOSITORY_UP, "1 while the audit repository is connected");
+    describe_counter!(REPOSITORY_LOST, "Audit messages for which there was no room while the repository was away");
     describe_gauge!(ROWS_OVERDUE, "Rows of the access table whose review_by has passed");
     describe_gauge!(
         TRUST_AGE,

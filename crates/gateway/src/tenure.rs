@@ -20,6 +20,8 @@ pub(crate) struct Tenure {
     granted: Option<Granted>,
     /// The certificates that vouched for the peer last.
     pub(crate) vouched: Arc<Trust>,
+    /// Since when the association only lives until its next boundary.
+    fallen: Option<Instant>,
     /// How long after a change came into force it ended this association.
     lag: Option<Duration>,
 }
@@ -33,7 +35,7 @@ struct Granted {
 impl Tenure {
     /// Of a connection that `vouched` let in.
     pub(crate) fn begin(vouched: Arc<Trust>, at: Instant) -> Self {
-        Self { life: Life::begin(at), granted: None, vouched, lag: None }
+        Self { life: Life::begin(at), granted: None, vouched, fallen: None, lag: None }
     }
 
     /// From here on the association lives by this grant, in this place.
@@ -52,21 +54,24 @@ impl Tenure {
     /// A message is over and the next has not begun.
     pub(crate) fn at_boundary(&mut self, live: &Live, dicom: &Dicom, moment: Moment) -> Result<(), End> {
         self.life.not_too_old(dicom, Phase::Boundary, moment.at)?;
-        self.time_is_left(live, dicom, Phase::Boundary, moment)
+        self.still_stands(live, dicom, Phase::Boundary, moment)
     }
 
-    /// Looks at every clock.
+    /// Looks at every clock, and at the rights: time alone can end them, as it ends a certificate, a row and its window.
     pub(crate) fn look(&mut self, live: &Live, dicom: &Dicom, phase: Phase, moment: Moment) -> Result<(), End> {
         self.life.look(dicom, phase, moment.at)?;
-        self.time_is_left(live, dicom, phase, moment)
+        self.still_stands(live, dicom, phase, moment)
     }
 
-    /// Table, certificates or suspensions changed: does what was granted still stand? A right that was narrowed is asked for
-    /// again at each instance and at its commit; one that is gone ends the association where it is (CV-4, CV-5).
-    ///
-    /// Before there is a grant this decides nothing: everything is asked when the request has come.
-    pub(crate) fn after_a_change(&mut self, live: &Live, phase: Phase, moment: Moment) -> Result<(), End> {
-        let stands = self.stands(live, phase, moment);
+    /// Table, certificates or suspensions changed: does what was granted still stand?
+    pub(crate) fn after_a_change(
+        &mut self,
+        live: &Live,
+        dicom: &Dicom,
+        phase: Phase,
+        moment: Moment,
+    ) -> Result<(), End> {
+        let stands = self.still_stands(live, dicom, phase, moment);
         if stands.is_err() {
             let since = live.registry.in_force().since;
             self.lag = Some(moment.at.saturating_duration_since(since));
@@ -74,28 +79,29 @@ impl Tenure {
         stands
     }
 
-    fn stands(&mut self, live: &Live, phase: Phase, moment: Moment) -> Result<(), End> {
+    /// A right that is gone ends the association where it is (CV-4). One that was narrowed or whose time is up is asked for
+    /// again at each instance and at its commit, and ends the association at the next boundary, or when it does not come to
+    /// one within the grace (CV-5, CV-12).
+    ///
+    /// Before there is a grant this decides nothing: everything is asked when the request has come.
+    fn still_stands(&mut self, live: &Live, dicom: &Dicom, phase: Phase, moment: Moment) -> Result<(), End> {
         let Some(Granted { grant, place }) = &self.granted else { return Ok(()) };
         let stands = live.stands(grant, &mut self.vouched, moment);
-        let stands = stands.and_then(|()| has_its_place(live, grant, place).map_err(Fallen::Withdrawn));
-        match stands {
-            Err(Fallen::Withdrawn(denial)) if phase == Phase::Message && denial.can_wait() => Ok(()),
-            other => other.map_err(End::from),
+        match stands.and_then(|()| has_its_place(live, grant, place).map_err(Fallen::Withdrawn)) {
+            Err(fallen) if phase == Phase::Message && fallen.can_wait() => {
+                let since = *self.fallen.get_or_insert(moment.at);
+                let patient = moment.at.saturating_duration_since(since) < dicom.boundary_grace;
+                if patient { Ok(()) } else { Err(fallen.into()) }
+            }
+            Err(fallen) => Err(fallen.into()),
+            Ok(()) if phase == Phase::Boundary && moment.wall >= rotation(grant, dicom.rotate_hint) => {
+                Err(End::Expiring(grant.peer().svid().not_after()))
+            }
+            Ok(()) => {
+                self.fallen = None;
+                Ok(())
+            }
         }
-    }
-
-    /// The ends that come by themselves: of the certificate, the row and its window (CV-2, CV-3, CV-12). In the middle of a
-    /// message there is some grace; the commit gate decides about the instance.
-    fn time_is_left(&mut self, live: &Live, dicom: &Dicom, phase: Phase, moment: Moment) -> Result<(), End> {
-        let Some(Granted { grant, .. }) = &self.granted else { return Ok(()) };
-        let grace = if phase == Phase::Message { dicom.boundary_grace } else { Duration::ZERO };
-        if moment.wall > grant.expires().plus(grace) {
-            return self.stands(live, Phase::Boundary, moment);
-        }
-        if phase == Phase::Boundary && moment.wall >= rotation(grant, dicom.rotate_hint) {
-            return Err(End::Expiring(grant.peer().svid().not_after()));
-        }
-        Ok(())
     }
 }
 
@@ -111,3 +117,6 @@ fn has_its_place(live: &Live, grant: &Grant, place: &Place) -> Result<(), Denial
     let row = table.rows().iter().find(|row| row.id() == grant.row().id());
     row.map_or(Ok(()), |row| place.still_there(&table, row))
 }
+
+#[cfg(test)]
+mod tests;

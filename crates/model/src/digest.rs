@@ -1,6 +1,7 @@
 use std::fmt;
 
 use aws_lc_rs::digest::{Context, SHA256, digest};
+use aws_lc_rs::hmac;
 
 /// A SHA-256 digest (FIPS 180-4).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,6 +83,42 @@ impl Hasher {
     }
 }
 
+/// A secret that makes digests which only its holder can make or recognise (HMAC-SHA-256, RFC 2104).
+pub struct DigestKey(hmac::Key);
+
+/// The secret is shorter than what it should protect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest key has at least {} bytes, from a random source such as `openssl rand 32`", DigestKey::SHORTEST)]
+pub struct DigestKeyError;
+
+impl DigestKey {
+    /// Bytes below which HMAC-SHA-256 is weaker than its hash (RFC 2104 §3).
+    pub const SHORTEST: usize = 32;
+
+    /// Every byte of `secret` counts.
+    ///
+    /// # Errors
+    /// When it is shorter than [`DigestKey::SHORTEST`].
+    pub fn new(secret: &[u8]) -> Result<Self, DigestKeyError> {
+        if secret.len() < Self::SHORTEST {
+            return Err(DigestKeyError);
+        }
+        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, secret)))
+    }
+
+    /// The keyed digest of these bytes.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> Digest {
+        Digest(hmac::sign(&self.0, bytes).as_ref().try_into().expect("HMAC-SHA-256 has 32 bytes"))
+    }
+}
+
+impl fmt::Debug for DigestKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DigestKey(…)")
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -121,6 +158,16 @@ mod tests {
         assert_eq!(hasher.finish(), Digest::of(b"abc"));
         assert_eq!(Digest::parse(expected), Ok(Digest::of(b"abc")));
         assert_eq!(Digest::of(b"abc").short(), expected[..32]);
+    }
+
+    #[test]
+    fn the_keyed_digest_is_the_one_in_rfc_4231() {
+        // Test case 6: a key longer than a block.
+        let key = DigestKey::new(&[0xAA; 131]).expect("long enough");
+        let digest = key.digest(b"Test Using Larger Than Block-Size Key - Hash Key First");
+        assert_eq!(digest.to_string(), "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+        assert_eq!(DigestKey::new(&[0xAA; 31]).map(drop), Err(DigestKeyError));
+        assert_eq!(format!("{key:?}"), "DigestKey(…)");
     }
 
     #[test]

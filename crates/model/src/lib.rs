@@ -19,7 +19,7 @@ mod uid;
 
 pub use ae_title::{AeTitle, AeTitleError};
 pub use association::{ContextAnswer, ContextResult, Proposal, ProposedContext};
-pub use digest::{Digest, DigestError, Hasher};
+pub use digest::{Digest, DigestError, DigestKey, DigestKeyError, Hasher};
 pub use instance::{
     Attribute, InstanceClaim, InstanceHead, InstanceName, Metadata, OnConflict, OnDuplicate, OnPatientConflict,
     Promoted,

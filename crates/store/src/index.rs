@@ -159,6 +159,14 @@ pub struct StoredInstance {
 }
 
 impl Index {
+    /// Writes that have been asked for and not begun.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        match self {
+            Self::Local(local) => local.writer.waiting(),
+        }
+    }
+
     /// Puts an instance row or a quarantine row, unless a rule or the gate is against it.
     pub(crate) async fn record(&self, new: Arc<NewInstance>) -> Result<Recorded, Failure> {
         match self {

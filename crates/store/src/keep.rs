@@ -18,7 +18,7 @@ pub(crate) async fn keep(archive: &Arc<Inner>, whole: Whole, new: NewInstance) -
     let here = archive.clone();
     let (whole, new) = match blocking(PLACING, move || rule_and_place(&here, whole, new)).await? {
         Placed::Held(kept) => return Ok(kept),
-        Placed::There(whole, new) => (whole, Arc::new(new)),
+        Placed::There(whole, new) => (whole, new),
     };
     match archive.index.record(new.clone()).await? {
         Recorded::Written(kept, _) | Recorded::Held(kept) => Ok(kept),
@@ -43,7 +43,7 @@ async fn keep_apart(archive: &Arc<Inner>, mut whole: Whole, new: NewInstance) ->
 
 enum Placed {
     Held(Kept),
-    There(Whole, NewInstance),
+    There(Whole, Arc<NewInstance>),
 }
 
 /// All that blocks before the row is written, in one hop.
@@ -57,7 +57,7 @@ fn rule_and_place(archive: &Inner, mut whole: Whole, mut new: NewInstance) -> Re
     // The writer has one thread for all, so what can be done before it is.
     new.metadata = compressed(&new.metadata);
     place(archive, &mut whole, &new)?;
-    Ok(Placed::There(whole, new))
+    Ok(Placed::There(whole, Arc::new(new)))
 }
 
 /// The gate is asked between the bytes on disk, which may take their time, and the name, which makes them an object.

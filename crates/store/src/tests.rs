@@ -1,8 +1,23 @@
 //! The contract that every backend keeps, and what is said of the local one alone.
 
+/// Promises as tests of every backend.
+macro_rules! contract {
+    ($($promise:ident),* $(,)?) => {
+        mod on_the_local_backend {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $promise() {
+                let (_dir, archive) = super::fresh().await;
+                super::$promise(archive).await;
+            })*
+        }
+    };
+}
+
 mod contract;
 mod door;
+mod gate;
 mod local;
+mod rules;
 
 use std::sync::Arc;
 
@@ -14,7 +29,7 @@ use door::Row;
 const HEADER: &[u8] = b"the Part 10 header";
 
 fn tenant(row: Row) -> Tenant {
-    Tenant::parse(if row == Row::OtherTenant { "hospital-b" } else { "hospital-a" }).expect("valid")
+    Tenant::parse(row.tenant()).expect("valid")
 }
 
 fn metadata(patient: &str) -> Metadata {
@@ -48,6 +63,25 @@ async fn send_at(
     sealed.commit(cleared, again, metadata("DOE^JANE"), at).await
 }
 
+/// Sends an instance of this patient: Patient ID and issuer.
+async fn send_of(
+    archive: &Archive,
+    row: Row,
+    name: &InstanceName,
+    data: &[u8],
+    patient: (Option<&str>, Option<&str>),
+) -> Result<Receipt, Failure> {
+    let sealed = sealed(archive, row, name, data).await?;
+    let (cleared, again) = (door::cleared(&sealed.instance), door::ask_again(&sealed.instance));
+    sealed.commit(cleared, again, metadata_of(patient), door::now()).await
+}
+
+fn metadata_of((id, issuer): (Option<&str>, Option<&str>)) -> Metadata {
+    let values = [(Attribute::PatientId, id), (Attribute::IssuerOfPatientId, issuer)];
+    let values = values.into_iter().filter_map(|(attribute, value)| Some((attribute, value?.to_owned())));
+    Metadata { promoted: Promoted::new(values.collect()), ..metadata("DOE^JANE") }
+}
+
 async fn send(archive: &Archive, row: Row, name: &InstanceName, data: &[u8]) -> Result<Receipt, Failure> {
     send_at(archive, row, name, data, door::now()).await
 }
@@ -75,6 +109,12 @@ async fn sound_digests(archive: &Archive, row: Row, name: &InstanceName) -> Vec<
         assert_eq!(archive.check(&stored.held).await.expect("it is readable"), crate::Soundness::Sound);
     }
     stored.into_iter().map(|stored| stored.held.digest).collect()
+}
+
+/// For tests of properties, which know no async.
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).build().expect("threads");
+    runtime.block_on(work)
 }
 
 async fn open(dir: &std::path::Path) -> Archive {

@@ -18,6 +18,7 @@ use rustls::{ClientConfig, ClientConnection, SignatureScheme, StreamOwned};
 
 use crate::house::{DEADLINE, House};
 use crate::pki::RECEIVER;
+use crate::stranger::Stranger;
 
 /// Longest PDU that the sender offers to take, in bytes: what a receiver says is small.
 const MAX_PDU: u32 = 16 * 1024;
@@ -46,7 +47,7 @@ impl Credentials {
         Self { shown: Some(Arc::new(shown)), ..Self::anonymous(ca) }
     }
 
-    /// As [`Self::new`] for something that was just issued, or forged.
+    /// As [`Self::new`] for something that was just issued.
     #[must_use]
     pub fn of(issued: &Issued, ca: &str) -> Self {
         Self::new(&issued.chain_pem, &issued.key_pem, ca)
@@ -161,8 +162,29 @@ impl Peer {
             })?;
         }
         call.finish(&connection).map_err(NoConnection::Receiver)?;
-        let stream = StreamOwned::new(connection, socket);
-        Ok(Self { stream, inbox: Inbox::with_capacity(INBOX), association: None, next_message: 1 })
+        Ok(Self::over(StreamOwned::new(connection, socket)))
+    }
+
+    /// Connects as a [`Stranger`], who takes whoever answers.
+    ///
+    /// # Errors
+    /// When the handshake fails.
+    ///
+    /// # Panics
+    /// When rustls refuses the configuration.
+    pub fn connect_as(addr: SocketAddr, stranger: &Stranger) -> Result<Self, NoConnection> {
+        // The same name for each connection: sessions are kept by it.
+        let name = "receiver.invalid".try_into().expect("a DNS name");
+        let mut connection = ClientConnection::new(stranger.config(), name).expect("a usable configuration");
+        let mut socket = plain(addr).map_err(NoConnection::Closed)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket).map_err(NoConnection::Closed)?;
+        }
+        Ok(Self::over(StreamOwned::new(connection, socket)))
+    }
+
+    fn over(stream: StreamOwned<ClientConnection, TcpStream>) -> Self {
+        Self { stream, inbox: Inbox::with_capacity(INBOX), association: None, next_message: 1 }
     }
 
     /// Asks for an association and waits for the answer.

@@ -12,9 +12,11 @@ mod listener;
 pub mod proxy;
 mod socket;
 mod strangers;
+mod syslog;
 
 pub use balancer::LoadBalancer;
 pub use connection::{Connection, DialError, dial};
 pub use first_bytes::FirstBytes;
 pub(crate) use first_bytes::TLS_HANDSHAKE;
 pub use listener::{Incoming, Listener, Refused, RefusedBecause};
+pub use syslog::{Post, PostError, post};

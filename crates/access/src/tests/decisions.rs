@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use model::ContextResult;
+use model::{ContextResult, Timestamp};
 
-use super::precedence::{CT1_ROW, table};
+use super::precedence::{CT1_ROW, closed, table};
 use crate::testing::{CT, CT1, DEFLATED, EXPLICIT, IMPLICIT, MR, now, origin, peer, proposal, seconds};
-use crate::{DenialCode, Grant, Table};
+use crate::{Caller, DenialCode, Grant, Table};
 
 const VERIFICATION: &str = "1.2.840.10008.1.1";
 const FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
@@ -86,8 +86,23 @@ fn a_grant_tells_what_was_decided() {
     assert_eq!(grant.contexts().iter().map(|answer| answer.id).collect::<Vec<_>>(), [1, 3, 5]);
     assert!(grant.allows_echo() && !grant.allows_commit());
     assert_eq!(grant.expires(), until, "the row ends before the SVID");
+    let posture = format!("{rows}posture_ok_until = {}\n", until.minus(seconds(1)));
+    assert_eq!(super::decisions::grant(&table(&posture), &[]).expires(), until.minus(seconds(1)));
     let open_ended = super::decisions::grant(&table(CT1_ROW), &[]);
     assert_eq!(open_ended.expires(), open_ended.peer().svid().not_after());
+}
+
+#[test]
+fn a_grant_ends_with_its_window() {
+    let seven = Timestamp::parse("2026-11-23T07:00:00Z").expect("valid");
+    let table = table(&format!("{CT1_ROW}windows = [\"Mon 06:00-07:30\"]\n"));
+    let caller = Caller { not_after: seven.plus(seconds(86_400)), ..peer(CT1).caller().clone() };
+    let asked = proposal("ARCHIVE", "HOSPA_FWD", &[]);
+    let judged = table.choose(&caller, &origin(), &asked.called, &asked.calling, seven).expect("open");
+    assert_eq!(judged.expires().to_string(), "2026-11-23T07:29:59.999Z");
+    let soon = Caller { not_after: seven.plus(seconds(60)), ..caller };
+    let judged = table.choose(&soon, &origin(), &asked.called, &asked.calling, seven).expect("open");
+    assert_eq!(judged.expires(), soon.not_after, "the SVID ends before");
 }
 
 #[test]
@@ -109,6 +124,14 @@ fn a_live_association_follows_the_table() {
         ("denied", format!("{CT1_ROW}{deny}"), Some(PolicyRevoked)),
         ("window closed", format!("{CT1_ROW}valid_until = {past}\n"), Some(WindowClosed)),
         ("window moved", format!("{CT1_ROW}not_before = {future}\n"), Some(WindowClosed)),
+        ("killed", format!("kill_switch = true\n{CT1_ROW}"), Some(KillSwitch)),
+        ("killed before a removed row", "kill_switch = true\n".to_owned(), Some(KillSwitch)),
+        ("outside its windows", format!("{CT1_ROW}windows = [\"{}\"]\n", closed()), Some(WindowClosed)),
+        ("posture", format!("{CT1_ROW}posture_ok_until = {past}\n"), Some(Posture)),
+        ("endpoint asked for", format!("{CT1_ROW}require_vpce = true\n"), Some(PolicyNarrowed)),
+        ("shorter SVID asked for", format!("{CT1_ROW}max_svid_lifetime = \"1m\"\n"), Some(PolicyNarrowed)),
+        ("content narrowed, which each instance is asked", format!("{CT1_ROW}institutions = [\"X\"]\n"), None),
+        ("observed now", format!("{CT1_ROW}mode = \"observe\"\nrequire_vpce = true\n"), None),
         ("other called", CT1_ROW.replace("\"ARCHIVE\"", "\"OTHER\""), Some(PolicyNarrowed)),
         ("other calling", CT1_ROW.replace("\"HOSPA_FWD\"", "\"OTHER\""), Some(PolicyNarrowed)),
         ("other network", format!("{CT1_ROW}source_cidrs = [\"198.51.100.0/24\"]\n"), Some(PolicyNarrowed)),
@@ -117,7 +140,7 @@ fn a_live_association_follows_the_table() {
     ];
     for (name, rows, expected) in cases {
         let still = table(&rows).still_grants(&grant, now());
-        let waits = matches!(expected, Some(PolicyNarrowed | WindowClosed));
+        let waits = matches!(expected, Some(PolicyNarrowed | WindowClosed | Posture));
         assert!(still.as_ref().err().is_none_or(|denial| denial.can_wait() == waits), "{name}");
         assert_eq!(still.err().map(|denial| denial.code), expected, "{name}");
     }

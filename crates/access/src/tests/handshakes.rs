@@ -2,8 +2,8 @@ use model::SpiffeId;
 use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 
-use crate::testing::{CT1, Ca, GATEWAY, anonymous, domain, now, seconds, shake, valid};
-use crate::{RejectionCode, TrustBundles};
+use crate::testing::{CT1, Ca, GATEWAY, anonymous, domain, now, peer_over, seconds, shake, valid};
+use crate::{Caller, RejectionCode, TrustBundles};
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -72,6 +72,70 @@ fn a_caller_that_comes_again_shakes_hands_in_full() {
             assert_eq!(client.tls13_tickets_received(), 0, "{visit}");
             handshake.finish(&server).expect(visit);
         }
+    }
+}
+
+/// V-33: the caller has kept every session that it was given, as rustls' clients do by default.
+#[test]
+fn a_caller_whose_svid_has_expired_since_cannot_resume() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let caller = ca.leaf(CT1);
+    for version in VERSIONS {
+        let config = caller.stranger(version);
+        let first = trust.await_caller(now());
+        let (server, _, result) = shake(first.config(), config.clone());
+        result.expect("in time");
+        let end = first.finish(&server).expect("in time").svid().not_after();
+        let second = trust.await_caller(end.plus(seconds(1)));
+        let (server, _, result) = shake(second.config(), config);
+        result.expect_err("expired");
+        assert_eq!(second.rejection().map(|rejection| rejection.code), Some(RejectionCode::Expired));
+        assert!(second.finish(&server).is_err());
+    }
+}
+
+/// The gateway's clock never goes backwards; rustls reads the system's, which may.
+#[test]
+fn certificates_are_judged_at_the_moment_that_is_given() {
+    let ca = Ca::root();
+    let (own, caller) = (ca.leaf(GATEWAY).trust(ca.bundle()), ca.leaf(CT1));
+    let cases = [("now", now(), None), ("an hour ago", now().minus(seconds(3600)), Some(RejectionCode::NotYet))];
+    for (name, at, expected) in cases {
+        let handshake = own.await_caller(at);
+        let (server, _, _) = shake(handshake.config(), caller.stranger(&TLS13));
+        let peer = handshake.finish(&server);
+        assert_eq!(peer.as_ref().err().map(|rejection| rejection.code), expected, "{name}");
+        assert!(peer.is_err() || peer.is_ok_and(|peer| peer.established() == at), "{name}");
+
+        let call = caller.trust(ca.bundle()).call(SpiffeId::parse(GATEWAY).expect("valid"), at);
+        let _ = shake(own.await_caller(now()).config(), call.config());
+        assert_eq!(call.rejection().map(|rejection| rejection.code), expected, "{name}, calling");
+    }
+}
+
+#[test]
+fn a_peer_tells_what_the_table_asks() {
+    for (version, tls13) in VERSIONS.into_iter().zip([false, true]) {
+        let peer = peer_over(CT1, version);
+        let svid = peer.svid();
+        let (id, not_before, not_after) = (svid.id().clone(), svid.not_before(), svid.not_after());
+        assert_eq!(*peer.caller(), Caller { id, not_before, not_after, tls13 });
+    }
+}
+
+#[test]
+fn a_revoked_caller_is_refused_in_the_handshake() {
+    let ca = Ca::root();
+    let caller = ca.leaf(CT1);
+    let list = ca.crl(&[&caller.chain[0]]);
+    let bundles = ca.bundle().with_crls([(domain(), list.as_slice())]).expect("usable");
+    let trust = ca.leaf(GATEWAY).trust(bundles);
+    for version in VERSIONS {
+        let handshake = trust.await_caller(now());
+        let (_, _, result) = shake(handshake.config(), caller.stranger(version));
+        result.expect_err("revoked");
+        assert_eq!(handshake.rejection().map(|rejection| rejection.code), Some(RejectionCode::Revoked));
     }
 }
 

@@ -36,6 +36,13 @@ fn at(offset_seconds: i64) -> String {
     model::Timestamp::from_millis(now().as_millis() + offset_seconds * 1000).to_string()
 }
 
+/// A window on another day than today.
+pub(super) fn closed() -> String {
+    let days = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    let in_three_days = now().as_millis() / 86_400_000 + 3;
+    format!("{} 00:00-24:00", days[usize::try_from(in_three_days % 7).expect("small")])
+}
+
 #[test]
 fn the_precedence_of_the_table_holds() {
     use DenialCode::*;
@@ -57,6 +64,10 @@ transfer_syntaxes = ["*"]
     let elsewhere = CT1_ROW.replace("ingest/ct1", "ingest/ct2");
     let plus = |columns: &str| format!("{CT1_ROW}{columns}\n");
     let cases: Vec<(&str, String, Option<DenialCode>)> = vec![
+        ("2 the kill switch", format!("kill_switch = true\n{CT1_ROW}"), Some(KillSwitch)),
+        ("2 before a deny row", format!("kill_switch = true\n{}", plus(&deny(about_ct1))), Some(KillSwitch)),
+        ("2 before no_row", "kill_switch = true\n".into(), Some(KillSwitch)),
+        ("2 off", format!("kill_switch = false\n{CT1_ROW}"), None),
         ("4 an empty table", String::new(), Some(NoRow)),
         ("4 another's row", elsewhere.clone(), Some(NoRow)),
         ("6 its own row", CT1_ROW.into(), None),
@@ -79,6 +90,12 @@ transfer_syntaxes = ["*"]
         ("3 another network", plus(&deny("source_cidrs = [\"198.51.100.0/24\"]")), None),
         ("3 a suspended deny row", plus(&deny("state = \"suspended\"")), None),
         ("3 a deny row that has ended", plus(&deny(&format!("valid_until = {}", at(-60)))), None),
+        ("3 a deny row outside its windows", plus(&deny(&format!("windows = [\"{}\"]", closed()))), None),
+        ("3 a deny row within its windows", plus(&deny("windows = [\"* 00:00-24:00\"]")), Some(DenyRow)),
+        ("5 outside its windows", plus(&format!("windows = [\"{}\"]", closed())), Some(OutsideWindow)),
+        ("5 within one of its windows", plus(&format!("windows = [\"{}\", \"* 00:00-24:00\"]", closed())), None),
+        ("5 a posture that was good until now", plus(&format!("posture_ok_until = {}", at(-1))), Some(Posture)),
+        ("5 a posture that is good", plus(&format!("posture_ok_until = {}", at(60))), None),
         ("5 suspended", plus("state = \"suspended\"\nreason = \"stolen\""), Some(RowSuspended)),
         ("5 suspended until later", plus(&format!("state = \"suspended\"\nuntil = {}", at(60))), Some(RowSuspended)),
         ("5 suspended until just now", plus(&format!("state = \"suspended\"\nuntil = {}", at(-60))), None),
@@ -96,6 +113,8 @@ transfer_syntaxes = ["*"]
         ("6 unpopulated calling", CT1_ROW.replace("calling_aets", "#"), Some(CallingAet)),
         ("6 any called", CT1_ROW.replace("\"ARCHIVE\"", "\"*\""), None),
         ("6 an endpoint that is missing", plus("source_vpce = [\"vpce-08d2bf15fac5001c9\"]"), Some(VpceMissing)),
+        ("6 any endpoint that is missing", plus("require_vpce = true"), Some(VpceMissing)),
+        ("6 no endpoint is asked for", plus("require_vpce = false"), None),
         ("6 another network", plus("source_cidrs = [\"198.51.100.0/24\", \"2001:db8::/32\"]"), Some(Source)),
         ("6 the network", plus("source_cidrs = [\"192.0.2.0/24\"]"), None),
         ("6 a shorter SVID is asked for", plus("max_svid_lifetime = \"1h\""), Some(SvidLifetime)),

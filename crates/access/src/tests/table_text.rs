@@ -1,8 +1,8 @@
-use model::{Digest, Timestamp};
+use model::{Digest, OnDuplicate, OnPatientConflict, Timestamp};
 
 use super::precedence::CT1_ROW;
 use crate::testing::now;
-use crate::{MinTls, Standing, Table, TableError};
+use crate::{Limits, MinTls, Standing, Table, TableError};
 
 /// The example of access-table.md.
 const EXAMPLE: &str = r#"revision = 17
@@ -63,6 +63,31 @@ fn the_other_columns_are_read_as_well() {
     assert_eq!((row.contact(), row.created_by(), row.approved_by()), (Some("c"), Some("a"), Some("b")));
     assert!(row.review_by().is_some());
     assert!(matches!(row.standing(), Standing::Suspended { reason: Some(_), until: Some(_) }));
+}
+
+#[test]
+fn quotas_and_the_columns_of_the_data_set_are_read() {
+    let more = "max_associations = 8\nmax_rate = \"20/s\"\nmax_instances_day = 1000\nmax_bytes_day = 2000\n\
+        windows = [\"Mon-Fri 07:00-19:00\"]\nposture_ok_until = 2027-01-01T00:00:00Z\nrequire_vpce = true\n\
+        patient_issuers = [\"A\"]\ncoerce_issuer = \"A\"\ninstitutions = [\"\u{c4}rztehaus\"]\nmode = \"enforce\"\n\
+        study_binding = \"own\"\nconflict_patient_id = \"reject\"\nduplicate = \"idempotent\"\n";
+    let tenant = "[[tenant]]\nname = \"hosp-a\"\nmax_rate = \"600/m\"\nmax_associations = 20\n\
+        max_instances_day = 3\nmax_bytes_day = 4\n";
+    let text = format!("revision = 0\nmode = \"enforce\"\n{CT1_ROW}{more}{tenant}");
+    let table = Table::parse(&text).unwrap_or_else(|error| panic!("{error}"));
+    let row = &table.rows()[0];
+    let numbers = |limits: &Limits| {
+        let rate = limits.max_rate.expect("there").to_string();
+        let instances = limits.max_instances_day.expect("there").get();
+        (limits.max_associations.expect("there").get(), rate, instances, limits.max_bytes_day.expect("there").get())
+    };
+    assert_eq!(numbers(row.limits()), (8, "20/s".to_owned(), 1000, 2000));
+    assert_eq!(numbers(table.tenant_limits(row.tenant()).expect("there")), (20, "600/m".to_owned(), 3, 4));
+    assert_eq!(table.tenant_limits(&model::Tenant::parse("other").expect("valid")), None);
+    assert!(row.windows().is_some() && row.posture_ok_until().is_some() && !row.observes() && row.binds_study());
+    assert_eq!((row.on_patient_conflict(), row.on_duplicate()), (OnPatientConflict::Reject, OnDuplicate::Idempotent));
+    let plain = Table::parse(&format!("revision = 0\n{CT1_ROW}")).expect("legal");
+    assert!(plain.rows()[0].limits().is_empty() && !plain.is_killed());
 }
 
 #[test]
@@ -141,6 +166,41 @@ fn one_fault_refuses_the_whole_table_and_is_named() {
         ("unknown conflict", with("on_conflict = \"overwrite\""), "overwrite"),
         ("same identity, same AE", again("x", "x"), "unclear"),
         ("same identity, any AE", again("\"ARCHIVE\"", "\"*\""), "unclear"),
+        ("no rate", with("max_rate = \"0/s\""), "max_rate"),
+        ("a rate without a unit", with("max_rate = \"20\""), "max_rate"),
+        ("no instance a day", with("max_instances_day = 0"), "max_instances_day"),
+        ("no byte a day", with("max_bytes_day = 0"), "max_bytes_day"),
+        ("no byte", with("max_instance_bytes = 0"), "max_instance_bytes"),
+        ("no window", with("windows = []"), "windows is an empty list"),
+        ("no window in a deny row", deny("windows = []"), "windows is an empty list"),
+        ("no issuer", with("patient_issuers = []"), "patient_issuers"),
+        ("an issuer with spaces around it", with("patient_issuers = [\"A \"]"), "patient_issuers"),
+        ("an empty issuer", with("coerce_issuer = \"\""), "coerce_issuer"),
+        ("an issuer that is not let in", with("patient_issuers = [\"A\"]\ncoerce_issuer = \"B\""), "coerce_issuer"),
+        ("two institutions in one", with("institutions = [\"A\\\\B\"]"), "institutions"),
+        ("a long institution", with(&format!("institutions = [\"{}\"]", "x".repeat(65))), "institutions"),
+        ("no institution in a deny row", deny("institutions = []"), "institutions"),
+        ("unknown binding", with("study_binding = \"any\""), "any"),
+        ("unknown patient conflict", with("conflict_patient_id = \"revise\""), "revise"),
+        ("unknown duplicate", with("duplicate = \"quarantine\""), "quarantine"),
+        ("unknown mode", with("mode = \"dry-run\""), "dry-run"),
+        ("a posture that is a day", with("posture_ok_until = 2027-01-31"), "posture_ok_until"),
+        ("mode in a deny row", deny("mode = \"observe\""), "mode"),
+        ("a quota in a deny row", deny("max_rate = \"1/s\""), "max_rate"),
+        ("a binding in a deny row", deny("study_binding = \"own\""), "study_binding"),
+        ("posture in a deny row", deny("posture_ok_until = 2027-01-31T00:00:00Z"), "posture_ok_until"),
+        ("an endpoint demanded by a deny row", deny("require_vpce = true"), "require_vpce"),
+        ("an issuer assigned by a deny row", deny("coerce_issuer = \"A\""), "coerce_issuer"),
+        ("tenant without a name", format!("{CT1_ROW}[[tenant]]\nmax_rate = \"1/s\"\n"), "missing field `name`"),
+        ("tenant that is none", format!("{CT1_ROW}[[tenant]]\nname = \"A\"\nmax_rate = \"1/s\"\n"), "name"),
+        ("tenant without a limit", format!("{CT1_ROW}[[tenant]]\nname = \"a\"\n"), "no quota"),
+        ("tenant with nothing allowed", format!("{CT1_ROW}[[tenant]]\nname = \"a\"\nmax_associations = 0\n"), "is 0"),
+        ("tenant with a column of a row", format!("{CT1_ROW}[[tenant]]\nname = \"a\"\nquiet = \"1s\"\n"), "quiet"),
+        (
+            "tenant twice",
+            format!("{CT1_ROW}{0}{0}", "[[tenant]]\nname = \"a\"\nmax_rate = \"1/s\"\n"),
+            "name \"a\" is there twice",
+        ),
         ("tenant in a deny row", deny("tenant = \"a\""), "tenant"),
         ("empty list in a deny row", deny("called_aets = []"), "called_aets"),
     ];
@@ -150,6 +210,8 @@ fn one_fault_refuses_the_whole_table_and_is_named() {
         assert!(error.line.is_some(), "{name}: {error}");
     }
     assert!(refused("revision = 1\ncolour = 1").to_string().contains("colour"));
+    assert_eq!(refused("revision = 1\nkill_switch = 1").line, Some(2));
+    assert!(refused("revision = 1\nmode = \"off\"").to_string().contains("off"));
     assert!(refused("revision = 1\nallow_prefix = [\"A B\"]").to_string().contains("allow_prefix"));
 }
 

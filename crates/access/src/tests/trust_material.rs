@@ -1,4 +1,4 @@
-use rcgen::{IsCa, KeyUsagePurpose};
+use rcgen::{IsCa, KeyUsagePurpose, PKCS_ECDSA_P521_SHA512};
 
 use crate::testing::{CT1, Ca, domain, uri};
 use crate::{Identity, RejectionCode, TrustBundles, TrustError, authority_domain};
@@ -25,7 +25,8 @@ fn a_bundle_may_have_several_roots() {
 #[test]
 fn one_unusable_entry_refuses_the_whole_set() {
     let good = Ca::root().pem;
-    assert_eq!(load(&[&good, &good]).expect_err("V-17"), TrustError::DuplicateDomain(domain()));
+    let twice = load(&[&good, &good]).expect_err("V-17");
+    assert_eq!((twice.code(), twice), ("bundle_dup", TrustError::DuplicateDomain(domain())));
     assert_eq!(load(&[""]).expect_err("V-16"), TrustError::NoRoot(domain()));
     assert_eq!(load(&["rubbish"]).expect_err("V-16"), TrustError::NoRoot(domain()));
     let broken = good.replace("-----END CERTIFICATE-----", "");
@@ -34,7 +35,9 @@ fn one_unusable_entry_refuses_the_whole_set() {
     let no_ca = Ca::root_with(|params| params.is_ca = IsCa::ExplicitNoCa).pem;
     let no_signer = Ca::root_with(|params| params.key_usages = vec![KeyUsagePurpose::CrlSign]).pem;
     let other = Ca::root_with(|params| params.subject_alt_names = vec![uri("spiffe://hosp-b.example")]).pem;
+    let weak = Ca::root_of(&PKCS_ECDSA_P521_SHA512).pem;
     for (name, pem, part) in [
+        ("V-31", weak, "P-384"),
         ("a leaf", no_ca, "not a certificate authority"),
         ("no keyCertSign", no_signer, "key usage"),
         ("another domain's", other, "something else"),
@@ -79,6 +82,23 @@ fn an_identity_is_a_chain_with_its_own_key() {
         ("no key", read(&leaf.chain_pem(), ""), TrustError::UnreadableKey),
         ("no chain", read("", &key), TrustError::UnreadableChain),
         ("no SPIFFE ID", read(&ca_leaf.chain_pem(), &key), TrustError::NotAnSvid(RejectionCode::IdScheme)),
+    ];
+    for (name, result, expected) in cases {
+        assert_eq!(result.expect_err(name), expected, "{name}");
+        assert_eq!(expected.code(), "identity_unusable", "{name}");
+    }
+}
+
+#[test]
+fn an_identity_may_come_in_der() {
+    let leaf = Ca::root().intermediate(|_| ()).leaf(CT1);
+    let identity = Identity::from_der(leaf.chain.clone(), leaf.key.serialize_der()).expect("usable");
+    assert_eq!((identity.id().as_str(), identity.not_after()), (CT1, leaf.identity().not_after()));
+    let other = Ca::root().leaf(CT1);
+    let cases = [
+        ("another's key", Identity::from_der(leaf.chain.clone(), other.key.serialize_der()), TrustError::KeyMismatch),
+        ("no key", Identity::from_der(leaf.chain.clone(), Vec::new()), TrustError::UnreadableKey),
+        ("no chain", Identity::from_der(Vec::new(), leaf.key.serialize_der()), TrustError::UnreadableChain),
     ];
     for (name, result, expected) in cases {
         assert_eq!(result.expect_err(name), expected, "{name}");

@@ -2,7 +2,8 @@ use model::{SpiffeId, Timestamp, TrustDomain};
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyUsagePurpose,
-    NameConstraints, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, SanType,
+    NameConstraints, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519, PKCS_RSA_SHA256, PublicKeyData,
+    SanType, SignatureAlgorithm,
 };
 
 use crate::RejectionCode::{self, *};
@@ -206,6 +207,19 @@ fn what_is_not_one_strict_certificate_is_refused() {
     }
 }
 
+/// The parser that reads the names does not mind; the one that checks the signature does, and both must agree.
+#[test]
+fn a_certificate_that_names_two_signature_algorithms_is_malformed() {
+    const ECDSA_SHA256: &[u8] = &[0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+    let ca = Ca::root();
+    let mut leaf = ca.leaf(CT1);
+    let outer = leaf.chain[0].windows(8).rposition(|bytes| bytes == ECDSA_SHA256).expect("there");
+    leaf.chain[0][outer + 7] = 0x03;
+    let findings = explain(&leaf.chain(), None, &strict(), now(), Purpose::Client);
+    let broken = findings.iter().find(|finding| finding.rule == "V-3").map(|finding| &finding.outcome);
+    assert!(matches!(broken, Some(Outcome::Broken(_))), "{broken:?}");
+}
+
 #[test]
 fn only_the_bundle_of_the_claimed_trust_domain_counts() {
     let named = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "Same Name");
@@ -239,6 +253,107 @@ fn weak_keys_are_refused() {
     let ca = Ca::root();
     let leaf = ca.leaf_of(CT1, &PKCS_ECDSA_P521_SHA512, |_| ());
     assert_eq!(code(judge(&ca, &leaf, &Rules::default())), Some(WeakKey));
+    for (bits, expected) in [(1024, Some(WeakKey)), (2047, Some(WeakKey)), (2048, None), (8200, Some(WeakKey))] {
+        let chain = ca.chain_for(&Rsa::of(bits));
+        let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+        let judged = verify(&chain, &ca.bundle(), &Rules::default(), now(), Purpose::Client);
+        assert_eq!(code(judged), expected, "RSA {bits}");
+    }
+}
+
+/// An RSA public key of which nobody has the private one: generators refuse short keys.
+struct Rsa(Vec<u8>);
+
+impl Rsa {
+    fn of(bits: usize) -> Self {
+        let mut modulus = vec![0xA5; bits.div_ceil(8)];
+        modulus[0] = 0xFF >> (modulus.len() * 8 - bits);
+        let number = |bytes: &[u8]| [&[0x02, 0x82], &length(bytes.len())[..], bytes].concat();
+        let body = [number(&[&[0], modulus.as_slice()].concat()), vec![0x02, 3, 1, 0, 1]].concat();
+        // The sign byte only where the first bit is set: DER has no needless one.
+        let body = if modulus[0] < 0x80 { [number(&modulus), vec![0x02, 3, 1, 0, 1]].concat() } else { body };
+        Self([&[0x30, 0x82], &length(body.len())[..], &body].concat())
+    }
+}
+
+fn length(length: usize) -> [u8; 2] {
+    u16::try_from(length).expect("short").to_be_bytes()
+}
+
+impl PublicKeyData for Rsa {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &PKCS_RSA_SHA256
+    }
+}
+
+#[test]
+fn a_weak_issuer_spoils_the_chain() {
+    let ca = Ca::root();
+    let weak = ca.intermediate_of(&PKCS_ECDSA_P521_SHA512);
+    assert_eq!(code(judge(&ca, &weak.leaf(CT1), &Rules::default())), Some(WeakKey));
+}
+
+/// V-12: no normalisation anywhere.
+#[test]
+fn identities_that_differ_in_case_only_are_two() {
+    let ca = Ca::root();
+    let id = |text: &str| judge(&ca, &ca.leaf(text), &Rules::default()).expect("valid").id().clone();
+    let (lower, upper) = (id(CT1), id("spiffe://hosp-a.example/ingest/CT1"));
+    assert_ne!(lower, upper);
+    assert_eq!(upper.as_str(), "spiffe://hosp-a.example/ingest/CT1");
+}
+
+/// V-13: the other names are there and say nothing.
+#[test]
+fn an_identity_is_the_uri_name_whatever_else_a_certificate_is_called() {
+    let ca = Ca::root();
+    let leaf = ca.leaf_with(CT1, |params| {
+        params.distinguished_name.push(DnType::CommonName, "spiffe://hosp-a.example/admin");
+        params.subject_alt_names.insert(0, SanType::DnsName("hosp-b.example".try_into().expect("ASCII")));
+        params.subject_alt_names.push(SanType::Rfc822Name("root@hosp-a.example".try_into().expect("ASCII")));
+        params.subject_alt_names.push(SanType::IpAddress([192, 0, 2, 1].into()));
+    });
+    assert_eq!(judge(&ca, &leaf, &strict()).expect("valid").id().as_str(), CT1);
+}
+
+/// V-27: a constraint that cannot be checked refuses, whatever it says and whoever makes it.
+#[test]
+fn a_uri_name_constraint_fails_closed() {
+    let constraint = |side: u8, name: &'static str| {
+        move |params: &mut CertificateParams| {
+            let subtrees = der(side, &der(0x30, &der(0x86, name.as_bytes())));
+            params.custom_extensions = vec![extension(NAME_CONSTRAINTS, &der(0x30, &subtrees), true)];
+        }
+    };
+    for (name, side, host) in [
+        ("permitted, and it is", 0xA0, DOMAIN),
+        ("permitted, and it is not", 0xA0, "hosp-b.example"),
+        ("permitted below", 0xA0, ".example"),
+        ("excluded, and it is", 0xA1, DOMAIN),
+        ("excluded, and it is not", 0xA1, "hosp-b.example"),
+    ] {
+        let root = Ca::root_with(constraint(side, host));
+        assert_eq!(code(judge(&root, &root.leaf(CT1), &Rules::default())), Some(NameConstraint), "{name}, by the root");
+        let root = Ca::root();
+        let leaf = root.intermediate(constraint(side, host)).leaf(CT1);
+        assert_eq!(code(judge(&root, &leaf, &Rules::default())), Some(NameConstraint), "{name}");
+    }
+}
+
+/// V-2: issuers of one name that all could have signed each other. Without a budget webpki would try every order.
+#[test]
+fn a_maze_of_issuers_is_left_early() {
+    let named = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "Same Name");
+    let (root, stranger) = (Ca::root_with(named), Ca::root_with(named));
+    let mut leaf = stranger.intermediate(named).leaf(CT1);
+    leaf.chain.truncate(1);
+    leaf.chain.extend((0..7).map(|_| stranger.intermediate(named).leaf(CT1).chain[1].clone()));
+    let refused = code(judge(&root, &leaf, &Rules::default()));
+    assert!(matches!(refused, Some(ChainUntrusted | ChainInvalid)), "{refused:?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use self::facts::Facts;
 use crate::pki::{self, Authority};
 
 pub(super) mod facts;
+mod limbo;
 
 /// Arguments of `portcullis certs`.
 #[derive(Debug, Args)]
@@ -53,6 +54,12 @@ enum Verb {
     #[command(after_help = "Example:\n  \
         portcullis certs show svid.pem --ca bundle.pem --purpose client")]
     Show(ShowArgs),
+    /// Write test vectors for verifiers of X509-SVIDs: what each rule refuses, and what must pass
+    ///
+    /// Certificate chains with keys and bundles, and for each the answer that is right, as JSON and PEM: to test this
+    /// verifier or any other. Made for this moment; they expire within hours.
+    #[command(after_help = "Example:\n  portcullis certs limbo --out limbo")]
+    Limbo(limbo::LimboArgs),
 }
 
 #[derive(Debug, Args)]
@@ -121,6 +128,7 @@ fn run_at(args: CertsArgs, now: SystemTime, out: &mut impl Write) -> anyhow::Res
         Verb::Init { dir } => init(&dir, now, out),
         Verb::Issue(args) => issue(&args, now, out),
         Verb::Show(args) => show(&args, now.into(), out),
+        Verb::Limbo(args) => limbo::run(&args, now.into(), out),
     }
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use model::{Attribute, Phi, Promoted, Study, Tenant, Uid};
 use serde_json::{Map, Value, json};
-use store::{Reader, StoredInstance, StudyState, StudySummary};
+use store::{Apart, Reader, StoredInstance, StudyState, StudySummary};
 
 use crate::config::{Config, environment};
 use crate::verb::say;
@@ -41,7 +41,7 @@ pub struct StudiesArgs {
 enum Verb {
     /// Every study, the latest arrival first
     List,
-    /// Every object of one study
+    /// Every object of one study, and what is kept apart under its UID
     Show {
         /// Study Instance UID
         #[arg(value_name = "UID")]
@@ -78,7 +78,8 @@ async fn list(reader: &Reader, tenant: Option<&Tenant>, as_json: bool) -> anyhow
     if as_json {
         return print_json(&studies.iter().map(study_json).collect());
     }
-    let head = ["TENANT", "STUDY", "STATE", "GEN", "INST", "MB", "DATE", "MOD", "PATIENT", "DESCRIPTION", "RECEIVED"];
+    let head =
+        ["TENANT", "STUDY", "STATE", "GEN", "INST", "APART", "MB", "DATE", "MOD", "PATIENT", "DESCRIPTION", "RECEIVED"];
     let rows = studies.iter().map(|study| {
         let promoted = |attribute| study.promoted.get(attribute).unwrap_or("").to_owned();
         vec![
@@ -91,6 +92,7 @@ async fn list(reader: &Reader, tenant: Option<&Tenant>, as_json: bool) -> anyhow
             .to_owned(),
             study.generation.to_string(),
             study.instances.to_string(),
+            study.quarantined.to_string(),
             megabytes(study.bytes),
             promoted(Attribute::StudyDate),
             promoted(Attribute::Modality),
@@ -111,12 +113,13 @@ async fn show(
     metadata: bool,
 ) -> anyhow::Result<()> {
     let instances = reader.study(tenant, uid).await?;
-    if instances.is_empty() {
+    let apart = reader.quarantined(tenant, uid).await?;
+    if instances.is_empty() && apart.is_empty() {
         bail!("no study {uid} is held{}", tenant.map(|name| format!(" for {name}")).unwrap_or_default());
     }
     if as_json {
         let mut all = Vec::new();
-        for instance in &instances {
+        for instance in instances.iter().chain(&apart) {
             let mut value = instance_json(instance);
             if metadata {
                 let held = &instance.held;
@@ -128,32 +131,53 @@ async fn show(
         }
         return print_json(&all);
     }
-    let head = ["TENANT", "SERIES", "INSTANCE", "CLASS", "SYNTAX", "BYTES", "SHA-256", "SENDER", "RECEIVED", "OBJECT"];
-    let rows = instances.iter().map(|instance| {
-        let held = &instance.held;
-        let class = &held.name.class;
-        let syntax = &held.transfer_syntax;
-        vec![
-            instance.tenant.to_string(),
-            held.name.series.to_string(),
-            held.name.instance.to_string(),
-            model::sop_class::keyword(class).unwrap_or(class.as_str()).to_owned(),
-            model::transfer_syntax::keyword(syntax).unwrap_or(syntax.as_str()).to_owned(),
-            held.size.to_string(),
-            held.digest.short(),
-            held.sender.to_string(),
-            held.received_at.to_string(),
-            held.object.clone(),
-        ]
-    });
-    print_table(&head, rows.collect());
+    if !instances.is_empty() {
+        print_table(&INSTANCE_HEAD, instances.iter().map(instance_cells).collect());
+    }
+    if !apart.is_empty() {
+        say(format!("\nquarantined: {} kept apart, which no manifest names", apart.len()));
+        let head = [&["REASON"], &INSTANCE_HEAD[..]].concat();
+        let rows = apart.iter().map(|instance| [vec![reason(instance).to_owned()], instance_cells(instance)].concat());
+        print_table(&head, rows.collect());
+    }
     Ok(())
+}
+
+const INSTANCE_HEAD: [&str; 10] =
+    ["TENANT", "SERIES", "INSTANCE", "CLASS", "SYNTAX", "BYTES", "SHA-256", "SENDER", "RECEIVED", "OBJECT"];
+
+fn instance_cells(instance: &StoredInstance) -> Vec<String> {
+    let held = &instance.held;
+    let class = &held.name.class;
+    let syntax = &held.transfer_syntax;
+    vec![
+        instance.tenant.to_string(),
+        held.name.series.to_string(),
+        held.name.instance.to_string(),
+        model::sop_class::keyword(class).unwrap_or(class.as_str()).to_owned(),
+        model::transfer_syntax::keyword(syntax).unwrap_or(syntax.as_str()).to_owned(),
+        held.size.to_string(),
+        held.digest.short(),
+        held.sender.to_string(),
+        held.received_at.to_string(),
+        held.object.clone(),
+    ]
+}
+
+/// Why it is kept apart, in a word for people.
+fn reason(instance: &StoredInstance) -> &'static str {
+    match instance.apart {
+        Some(Apart::OtherBytes) => "other bytes",
+        Some(Apart::OtherPatient) => "other patient",
+        None => "",
+    }
 }
 
 fn study_json(study: &StudySummary) -> Value {
     json!({
         "tenant": study.tenant, "study": study.study, "state": study.state, "generation": study.generation,
         "instances": study.instances, "objects": study.objects, "bytes": study.bytes, "series": study.series,
+        "quarantined": study.quarantined,
         "first_received": study.first_received, "last_received": study.last_received, "manifest": study.manifest,
         "attributes": attributes(&study.promoted),
     })
@@ -167,6 +191,7 @@ fn instance_json(instance: &StoredInstance) -> Value {
         "object": held.object, "sender": held.sender, "called_ae": instance.called, "calling_ae": instance.calling,
         "table_revision": held.table_revision, "received_at": held.received_at,
         "metadata_complete": instance.metadata_complete, "attributes": attributes(&instance.promoted),
+        "issuer_assigned": instance.issuer_assigned, "quarantined": instance.apart.map(Apart::as_str),
     })
 }
 

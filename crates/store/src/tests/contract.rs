@@ -11,18 +11,6 @@ use super::door::{Row, after, ask_again, authorised, cleared, name, now, too_lat
 use super::*;
 use crate::{Outcome, Snapshot, StudyState};
 
-macro_rules! contract {
-    ($($promise:ident),* $(,)?) => {
-        mod on_the_local_backend {
-            $(#[tokio::test(flavor = "multi_thread")]
-            async fn $promise() {
-                let (_dir, archive) = super::fresh().await;
-                super::$promise(archive).await;
-            })*
-        }
-    };
-}
-
 contract![
     a_receipt_says_what_was_kept,
     same_name_and_bytes_follow_the_rule_of_the_row,
@@ -169,7 +157,7 @@ async fn a_right_withdrawn_while_the_disk_was_slow_writes_no_row(archive: Archiv
         let cleared = cleared(&sealed.instance);
         let refused = sealed.commit(cleared, Arc::new(|| None), metadata("x"), now()).await;
         assert!(matches!(refused, Err(Failure::NotCleared)), "{row:?}");
-        assert!(sound_digests(&archive, row, &name).await.is_empty());
+        assert!(sound_digests(&archive, row, &name).await.is_empty(), "{row:?}");
     }
 }
 

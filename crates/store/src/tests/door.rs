@@ -21,16 +21,81 @@ pub(crate) enum Row {
     Reject,
     Quarantine,
     OtherTenant,
+    /// Of the other tenant, and binds.
+    OtherBound,
+    Bound,
+    BoundQuarantine,
+    OnePatient,
+    OnePatientApart,
+    /// Two rules that may both be broken.
+    OnePatientRejectBytes,
+    OnePatientApartRejectBytes,
+    OnePatientRejectBytesApart,
+    Once,
+    OnceQuarantine,
+    Issuer,
+    IssuerOnePatient,
 }
 
-const TABLE: &str = r#"
-revision = 7
-[[row]]
-id = "a-revise"
+impl Row {
+    const ALL: [Self; 16] = [
+        Self::Revise,
+        Self::Reject,
+        Self::Quarantine,
+        Self::OtherTenant,
+        Self::OtherBound,
+        Self::Bound,
+        Self::BoundQuarantine,
+        Self::OnePatient,
+        Self::OnePatientApart,
+        Self::OnePatientRejectBytes,
+        Self::OnePatientApartRejectBytes,
+        Self::OnePatientRejectBytesApart,
+        Self::Once,
+        Self::OnceQuarantine,
+        Self::Issuer,
+        Self::IssuerOnePatient,
+    ];
+
+    pub(crate) fn tenant(self) -> &'static str {
+        match self {
+            Self::OtherTenant | Self::OtherBound => "hospital-b",
+            _ => "hospital-a",
+        }
+    }
+
+    /// Its columns that are not everybody's.
+    fn columns(self) -> &'static str {
+        match self {
+            Self::Revise | Self::OtherTenant => "",
+            Self::Reject => "on_conflict = 'reject'",
+            Self::Quarantine => "on_conflict = 'quarantine'",
+            Self::OtherBound | Self::Bound => "study_binding = 'own'",
+            Self::BoundQuarantine => "study_binding = 'own'\non_conflict = 'quarantine'",
+            Self::OnePatient => "conflict_patient_id = 'reject'",
+            Self::OnePatientApart => "conflict_patient_id = 'quarantine'",
+            Self::OnePatientRejectBytes => "conflict_patient_id = 'reject'\non_conflict = 'reject'",
+            Self::OnePatientApartRejectBytes => "conflict_patient_id = 'quarantine'\non_conflict = 'reject'",
+            Self::OnePatientRejectBytesApart => "conflict_patient_id = 'reject'\non_conflict = 'quarantine'",
+            Self::Once => "duplicate = 'reject'",
+            Self::OnceQuarantine => "duplicate = 'reject'\non_conflict = 'quarantine'",
+            Self::Issuer => "coerce_issuer = 'HOSPITAL-A'",
+            Self::IssuerOnePatient => "coerce_issuer = 'HOSPITAL-A'\nconflict_patient_id = 'reject'",
+        }
+    }
+
+    /// The AE title that is called chooses the row.
+    fn called(self) -> String {
+        match self {
+            Self::Revise => "REVISE".to_owned(),
+            _ => format!("ROW{}", self as usize),
+        }
+    }
+}
+
+const COLUMNS: &str = r#"
 effect = "allow"
 identity = "spiffe://a.invalid/ct1"
-tenant = "hospital-a"
-called_aets = ["REVISE"]
 calling_aets = ["CT1"]
 sop_classes = ["*"]
 transfer_syntaxes = ["*"]
@@ -64,12 +129,6 @@ pub(crate) fn name(study: &str, instance: &str) -> InstanceName {
 }
 
 pub(crate) fn authorised(row: Row, name: &InstanceName) -> Arc<AuthorisedInstance> {
-    let called = match row {
-        Row::Revise => "REVISE",
-        Row::Reject => "REJECT",
-        Row::Quarantine => "QUARANTINE",
-        Row::OtherTenant => "OTHER",
-    };
     let transfer_syntax = Uid::parse(EXPLICIT_LITTLE_ENDIAN).expect("valid");
     let context = ProposedContext {
         id: 1,
@@ -77,7 +136,7 @@ pub(crate) fn authorised(row: Row, name: &InstanceName) -> Arc<AuthorisedInstanc
         transfer_syntaxes: vec![transfer_syntax.clone()],
     };
     let proposal = Proposal {
-        called: AeTitle::parse(called).expect("valid"),
+        called: AeTitle::parse(row.called()).expect("valid"),
         calling: AeTitle::parse("CT1").expect("valid"),
         contexts: vec![context],
     };
@@ -106,20 +165,20 @@ pub(crate) fn too_late() -> Timestamp {
 
 fn table() -> &'static Table {
     static PARSED: OnceLock<Table> = OnceLock::new();
-    PARSED.get_or_init(|| {
-        let (_, row) = TABLE.split_once("[[row]]").expect("one row");
-        let more = |id: &str, called: &str, tenant: &str, on_conflict: &str| {
-            let row = row.replace("a-revise", id).replace("REVISE", called).replace("hospital-a", tenant);
-            format!("[[row]]{row}on_conflict = \"{on_conflict}\"\n")
-        };
-        let text = [
-            TABLE.to_owned(),
-            more("a-reject", "REJECT", "hospital-a", "reject"),
-            more("a-quarantine", "QUARANTINE", "hospital-a", "quarantine"),
-            more("b", "OTHER", "hospital-b", "revise"),
-        ];
-        Table::parse(&text.concat()).expect("the table holds")
-    })
+    PARSED.get_or_init(|| revision(7, "enabled"))
+}
+
+/// The table of this revision, all of whose rows are in this state.
+pub(crate) fn revision(number: u64, state: &str) -> Table {
+    let row = |row: Row| {
+        let (tenant, called, own) = (row.tenant(), row.called(), row.columns());
+        format!(
+            "[[row]]\nid = \"{}\"\ntenant = \"{tenant}\"\ncalled_aets = [\"{called}\"]\nstate = \"{state}\"{COLUMNS}{own}\n",
+            called.to_lowercase(),
+        )
+    };
+    let rows: String = Row::ALL.map(row).concat();
+    Table::parse(&format!("revision = {number}\n{rows}")).expect("the table holds")
 }
 
 fn peer() -> Arc<VerifiedPeer> {

@@ -177,12 +177,12 @@ async fn what_is_not_our_index_does_not_open() {
         ),
         (
             "somebody else's",
-            |path| run(path, "CREATE TABLE t (n); PRAGMA user_version = 1"),
+            |path| shell(path, "CREATE TABLE t (n); PRAGMA user_version = 1"),
             |error| matches!(error, OpenError::NotAnIndex { .. }),
         ),
         (
             "of a newer release",
-            |path| run(path, "PRAGMA application_id = 1347375700; PRAGMA user_version = 3; CREATE TABLE t (n)"),
+            |path| shell(path, "PRAGMA application_id = 1347375700; PRAGMA user_version = 3; CREATE TABLE t (n)"),
             |error| matches!(error, OpenError::IndexNewer { found: 3, known: 2, .. }),
         ),
         (
@@ -200,7 +200,7 @@ async fn what_is_not_our_index_does_not_open() {
     }
 }
 
-fn run(path: &Path, text: &str) {
+fn shell(path: &Path, text: &str) {
     Connection::open(path).and_then(|db| db.execute_batch(text)).expect("a shell can do that");
 }
 
@@ -278,4 +278,71 @@ async fn the_index_reads_well_in_a_shell() {
     let digest = Digest::of(b"one").to_string();
     let (at, due) = (now().to_string(), after(60).to_string());
     assert_eq!(row.expect("one row"), ["DOE^JANE", "512", &at, &digest, &digest, "hospital-a", &due]);
+}
+
+#[tokio::test]
+async fn what_a_rule_refuses_leaves_no_object() {
+    let (dir, archive) = fresh().await;
+    let jane = (Some("4711"), None);
+    send_of(&archive, Row::OnePatient, &name("1.2", "1"), b"one", jane).await.expect("it is new");
+    let objects = || objects_below(&dir.path().join("objects"));
+    assert_eq!(objects(), 1);
+    let large = vec![7; 2_000_000];
+    for (case, row, instance, data) in [
+        ("foreign", Row::OtherBound, "2", b"two".as_slice()),
+        ("foreign and large", Row::OtherBound, "2", large.as_slice()),
+        ("another patient", Row::OnePatient, "2", b"two"),
+        ("held already", Row::Once, "1", b"one"),
+        ("other bytes", Row::Reject, "1", b"two"),
+    ] {
+        let refused = send_of(&archive, row, &name("1.2", instance), data, (Some("4712"), None)).await;
+        assert!(refused.is_err(), "{case}: {refused:?}");
+        assert_eq!((objects(), leftovers(dir.path())), (1, 0), "{case}");
+    }
+}
+
+fn objects_below(dir: &Path) -> usize {
+    let entries = fs::read_dir(dir).expect("it is there").map(|entry| entry.expect("it is readable").path());
+    entries.map(|path| if path.is_dir() { objects_below(&path) } else { 1 }).sum()
+}
+
+#[tokio::test]
+async fn the_index_knows_the_patient_of_a_study_by_a_digest_only() {
+    let (dir, archive) = fresh().await;
+    send_of(&archive, Row::OnePatient, &name("1.2", "1"), b"x", (Some("4711"), None)).await.expect("it is new");
+    send_of(&archive, Row::Revise, &name("1.3", "1"), b"x", (Some("4711"), None)).await.expect("it is new");
+    let shell = Connection::open(dir.path().join("index.sqlite")).expect("it is there");
+    let rows: Vec<(String, String)> = shell
+        .prepare("SELECT study, digest FROM patient")
+        .and_then(|mut all| all.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect())
+        .expect("it is readable");
+    let [(study, digest)] = rows.as_slice() else { panic!("a row that accepts notes nothing: {rows:?}") };
+    assert_eq!(study, "1.2");
+    Digest::parse(digest).expect("64 hex digits and nothing else");
+}
+
+#[tokio::test]
+async fn an_index_of_the_older_release_is_brought_up_to_date_and_keeps_its_rows() {
+    let (dir, archive) = fresh().await;
+    let sent = name("1.2", "1");
+    send(&archive, Row::Revise, &sent, b"one").await.expect("it is new");
+    send(&archive, Row::Quarantine, &sent, b"two").await.expect("it is kept apart");
+    drop(archive);
+    // As version 1 had it.
+    shell(
+        &dir.path().join("index.sqlite"),
+        "DROP TABLE patient; ALTER TABLE instance DROP COLUMN issuer_assigned;
+         ALTER TABLE quarantine DROP COLUMN issuer_assigned; ALTER TABLE quarantine DROP COLUMN reason;
+         PRAGMA user_version = 1",
+    );
+    let error = Reader::open_local(dir.path()).await.err().expect("a reader changes nothing");
+    assert!(matches!(error, OpenError::IndexOlder { .. }), "{error:?}");
+
+    let archive = open(dir.path()).await;
+    assert_eq!(sound_digests(&archive, Row::Revise, &sent).await, [Digest::of(b"one")]);
+    let apart = archive.quarantined(None, &sent.study).await.expect("the index is there");
+    assert_eq!(apart[0].apart, Some(crate::Apart::OtherBytes));
+    let issuer = (Some("4711"), None);
+    send_of(&archive, Row::IssuerOnePatient, &name("1.2", "2"), b"x", issuer).await.expect("it is new");
+    assert!(Reader::open_local(dir.path()).await.is_ok());
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use access::{Caller, Finding, Outcome, Purpose, RejectionCode, Rules, Strictness, TrustBundles};
 use anyhow::Context as _;
-use model::{SpiffeId, Timestamp};
+use model::{SpiffeId, Timestamp, TrustDomain};
 
 use super::asked::Tls;
 use crate::config::{Config, RuleSet};
@@ -23,6 +23,8 @@ pub(super) struct Presented {
 pub(super) struct Judge {
     rules: Rules,
     bundles: Option<TrustBundles>,
+    /// Domains whose roots only the SPIFFE agent knows.
+    of_agent: Vec<TrustDomain>,
     ca: Vec<PathBuf>,
 }
 
@@ -31,7 +33,9 @@ impl Judge {
     pub(super) fn new(config: Option<&Config>, ca: &[PathBuf]) -> anyhow::Result<Self> {
         let rules = config.map(rules).unwrap_or_default();
         let bundles = config.filter(|_| ca.is_empty()).map(bundles).transpose()?;
-        Ok(Self { rules, bundles, ca: ca.to_vec() })
+        let trusted = config.iter().flat_map(|config| &config.trust);
+        let of_agent = trusted.filter(|trusted| trusted.bundle.is_none()).map(|trusted| trusted.domain.clone());
+        Ok(Self { rules, bundles, of_agent: of_agent.collect(), ca: ca.to_vec() })
     }
 
     pub(super) fn judge(&self, file: &Path, now: Timestamp) -> anyhow::Result<Presented> {
@@ -39,7 +43,8 @@ impl Judge {
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
         let id = claimed(&chain, &self.rules, now, Purpose::Client);
         let named = read_bundles(&self.ca, id.as_ref())?;
-        let bundles = named.as_ref().or(self.bundles.as_ref());
+        let unknown = id.as_ref().is_some_and(|id| self.of_agent.contains(id.trust_domain()));
+        let bundles = named.as_ref().or(self.bundles.as_ref().filter(|_| !unknown));
         let findings = access::explain(&chain, bundles, &self.rules, now, Purpose::Client);
         Ok(Presented { file: file.to_owned(), facts: Facts::read(chain[0], id.clone()), id, findings })
     }
@@ -86,12 +91,14 @@ fn rules(config: &Config) -> Rules {
     Rules { max_svid_lifetime: config.identity.max_svid_lifetime, strictness, ..Rules::default() }
 }
 
-/// The trust bundles of a configuration, without our own key: whoever explains need not be able to read it.
+/// The trust bundles of a configuration, as far as they are files; without our own key, which whoever explains need not be
+/// able to read.
 fn bundles(config: &Config) -> anyhow::Result<TrustBundles> {
     let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let (mut roots, mut lists) = (Vec::new(), Vec::new());
     for trusted in &config.trust {
-        roots.push((trusted.domain.clone(), read(&trusted.bundle)?));
+        let Some(bundle) = &trusted.bundle else { continue };
+        roots.push((trusted.domain.clone(), read(bundle)?));
         for path in &trusted.crls {
             lists.push((trusted.domain.clone(), read(path)?));
         }

@@ -54,6 +54,28 @@ fn a_good_certificate_is_shown_with_every_rule_and_success() {
 }
 
 #[test]
+fn what_is_shown_can_be_pasted_into_a_deny_list() {
+    let home = home();
+    let (_, text) = certs(home.path(), "show {}/hospital-a.pem --json", now()).expect("shown");
+    let shown: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let fact = |name: &str| shown["certificate"][name].as_str().expect("known").to_owned();
+    let chain = read_certificates(&home.path().join("hospital-a.pem")).expect("there");
+    let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
+    let ca = fs::read(home.path().join("hospital-a.invalid/ca.pem")).expect("there");
+    let domain = model::TrustDomain::parse("hospital-a.invalid").expect("valid");
+    for entry in [
+        format!("leaf_sha256 = \"{}\"", fact("sha256")),
+        format!("issuer_sha256 = \"{}\"\nserial = \"{}\"", fact("issuer_sha256"), fact("serial")),
+        format!("spiffe_id = \"{}\"", fact("spiffe_id")),
+    ] {
+        let denied = access::DenyList::parse(&format!("[[deny]]\n{entry}")).expect("a list");
+        let bundles = TrustBundles::new([(domain.clone(), ca.as_slice())]).expect("usable").with_deny_list(denied);
+        let judged = access::verify(&chain, &bundles, &Rules::default(), now().into(), Purpose::Client);
+        assert_eq!(judged.expect_err("denied").code, access::RejectionCode::Revoked, "{entry}");
+    }
+}
+
+#[test]
 fn without_a_bundle_the_chain_is_not_judged_and_that_is_no_failure() {
     let home = home();
     let (code, text) = certs(home.path(), "show {}/receiver.pem --purpose server", now()).expect("shown");
@@ -141,6 +163,17 @@ fn an_issued_pair_is_usable_and_a_missing_development_authority_is_made() {
     assert_eq!(identity.id().as_str(), "spiffe://clinic.invalid/ct.1");
     let line = "show {}/ct.1.pem --ca {}/clinic.invalid/ca.pem";
     assert!(is_success(certs(home.path(), line, now()).expect("shown").0));
+}
+
+#[test]
+fn the_test_vectors_are_written_once() {
+    let home = TempDir::new().expect("a temporary directory");
+    let (code, text) = certs(home.path(), "limbo --out {}/limbo", now()).expect("written");
+    assert!(is_success(code) && text.contains("vectors that break one rule"), "{text}");
+    assert!(home.path().join("limbo/vectors/V-04/two-spiffe-ids/chain.pem").is_file());
+    assert!(!home.path().join("limbo/vectors/pair").exists());
+    let refused = certs(home.path(), "limbo --out {}/limbo", now()).expect_err("it is not empty");
+    assert!(refused.to_string().contains("not empty"), "{refused:#}");
 }
 
 #[test]

@@ -1,0 +1,174 @@
+use std::fs;
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::*;
+use crate::pki;
+use crate::workload::PATIENCE;
+
+const GATEWAY: &str = r#"
+    [identity]
+    chain = "certs/receiver.pem"
+    key = "certs/receiver.key"
+    [[trust]]
+    domain = "hospital-a.invalid"
+    bundle = "certs/hospital-a.invalid/ca.pem"
+    [access]
+    table = "access.toml"
+    poll = "20ms"
+    [archive]
+    dir = "."
+    [audit]
+    file = "audit.jsonl"
+"#;
+
+/// A gateway's own files in a directory that goes with it.
+struct Home {
+    dir: tempfile::TempDir,
+    config: Config,
+    live: Live,
+    watcher: Watcher,
+    audit: AuditLog,
+}
+
+impl Home {
+    async fn with(more: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        pki::ensure(&dir.path().join("certs"), SystemTime::now()).expect("it is writable");
+        fs::write(dir.path().join("access.toml"), "revision = 1\n").expect("it is writable");
+        fs::write(dir.path().join("gateway.toml"), format!("{more}{GATEWAY}")).expect("it is writable");
+        prepare(dir.path());
+        let config = Config::load(&dir.path().join("gateway.toml"), std::iter::empty()).expect("valid");
+        let (live, watcher) = load(&config, PATIENCE).await.expect("everything is there");
+        let (audit, _) = AuditLog::open(&dir.path().join("audit.jsonl")).expect("it is writable");
+        Self { dir, config, live, watcher, audit }
+    }
+
+    async fn new() -> Self {
+        Self::with("", |_| ()).await
+    }
+
+    async fn look(&mut self) {
+        self.watcher.look(&self.live, &self.config, &self.audit).await;
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        fs::write(self.dir.path().join(file), content).expect("it is writable");
+    }
+
+    /// Whether the last look left this source unread.
+    fn failed(&self, source: Source) -> bool {
+        self.watcher.reported[source as usize].is_some()
+    }
+
+    fn revision(&self) -> u64 {
+        self.live.table().revision()
+    }
+}
+
+#[tokio::test]
+async fn a_bundle_that_changes_while_the_gateway_starts_is_seen() {
+    let mut home = Home::new().await;
+    let before = home.live.trust();
+    // Between reading everything and the first look for changes.
+    fs::remove_dir_all(home.dir.path().join("certs/hospital-a.invalid")).expect("it is there");
+    pki::ensure(&home.dir.path().join("certs"), SystemTime::now()).expect("it is writable");
+    home.look().await;
+    assert!(!Arc::ptr_eq(&before, &home.live.trust()), "the new bundle is in force");
+}
+
+#[tokio::test]
+async fn a_table_that_cannot_be_used_leaves_the_old_one_in_force_and_grows_stale() {
+    let mut home = Home::new().await;
+    for (name, text) in [
+        ("not TOML", "revision = "),
+        ("unknown column", "revision = 2\n[[row]]\nid = \"a\"\ncolour = \"red\""),
+        ("an older revision", "revision = 0"),
+    ] {
+        home.write("access.toml", text);
+        home.look().await;
+        assert!(home.failed(Source::Table), "{name}");
+        assert_eq!(home.revision(), 1, "{name}");
+    }
+    let seen = home.live.freshness().age(Source::Table, Instant::now() + home.config.access.max_staleness);
+    assert!(seen >= home.config.access.max_staleness, "nothing that failed counts as seen");
+    let late = Instant::now() + home.config.access.max_staleness + Duration::from_secs(1);
+    assert_eq!(home.live.freshness().still_fresh(late).expect_err("stale").code, access::DenialCode::PolicyStale);
+    home.write("access.toml", "revision = 2");
+    home.look().await;
+    assert!(!home.failed(Source::Table));
+    assert_eq!(home.revision(), 2);
+}
+
+#[tokio::test]
+async fn trust_that_cannot_be_used_leaves_the_old_set_in_force() {
+    let mut home = Home::new().await;
+    let before = home.live.trust();
+    let bundle = "certs/hospital-a.invalid/ca.pem";
+    let good = fs::read_to_string(home.dir.path().join(bundle)).expect("it is there");
+    for (name, text) in [("empty", ""), ("no PEM", "-----BEGIN"), ("a private key", "-----BEGIN PRIVATE KEY-----\n")] {
+        home.write(bundle, text);
+        home.look().await;
+        assert!(home.failed(Source::Certificates), "{name}");
+        assert!(Arc::ptr_eq(&before, &home.live.trust()), "{name}");
+    }
+    home.write(bundle, &good);
+    home.look().await;
+    assert!(!home.failed(Source::Certificates));
+}
+
+#[tokio::test]
+async fn a_spiffe_bundle_never_goes_back_to_an_older_sequence() {
+    const NUMBERED: fn(u32) -> String = |sequence| format!("{{\"keys\": [], \"spiffe_sequence\": {sequence}}}");
+    let bundle = "certs/hospital-a.invalid/ca.pem";
+    let mut home = Home::with("", |dir| fs::write(dir.join(bundle), NUMBERED(7)).expect("it is writable")).await;
+    for (sequence, refused) in [(6, true), (8, false), (7, true)] {
+        home.write(bundle, &NUMBERED(sequence));
+        home.look().await;
+        assert_eq!(home.failed(Source::Certificates), refused, "{sequence}");
+    }
+}
+
+#[tokio::test]
+async fn the_strict_profile_wants_the_revision_raised_with_every_change() {
+    for (profile, refused) in [("", false), ("profile = \"strict\"\n", true)] {
+        let mut home = Home::with(profile, |_| ()).await;
+        home.write("access.toml", "# Changed.\nrevision = 1\n");
+        home.look().await;
+        assert_eq!(home.failed(Source::Table), refused, "{profile:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_signed_table_is_taken_only_with_its_signature() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let openssl = |args: &[&str]| {
+        let output = std::process::Command::new("openssl").current_dir(dir.path()).args(args).output();
+        assert!(output.expect("openssl is there").status.success(), "{args:?}");
+    };
+    openssl(&["genpkey", "-algorithm", "ed25519", "-out", "table.key"]);
+    openssl(&["pkey", "-in", "table.key", "-pubout", "-out", "table.pub"]);
+    let sign = |text: &str| {
+        fs::write(dir.path().join("t"), text).expect("it is writable");
+        openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", "table.key", "-in", "t", "-out", "t.sig"]);
+        fs::read(dir.path().join("t.sig")).expect("it was written")
+    };
+    let mut home = Home::with("", |home| {
+        let config = GATEWAY.replace("poll =", "verify_key = \"table.pub\"\npoll =");
+        fs::write(home.join("gateway.toml"), config).expect("it is writable");
+        fs::copy(dir.path().join("table.pub"), home.join("table.pub")).expect("it is writable");
+        fs::write(home.join("access.toml.sig"), sign("revision = 1\n")).expect("it is writable");
+    })
+    .await;
+    home.write("access.toml", "revision = 2\n");
+    home.look().await;
+    assert!(home.failed(Source::Table), "the signature is of another text");
+    assert_eq!(home.revision(), 1);
+    fs::write(home.dir.path().join("access.toml.sig"), sign("revision = 2\n")).expect("it is writable");
+    home.look().await;
+    assert!(!home.failed(Source::Table), "a signature that is put right is seen too");
+    assert_eq!(home.revision(), 2);
+    fs::remove_file(home.dir.path().join("access.toml.sig")).expect("it is there");
+    home.look().await;
+    assert!(home.failed(Source::Table), "without a signature");
+}
