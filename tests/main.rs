@@ -5,6 +5,7 @@
 
 mod support;
 
+mod access_verbs;
 mod audit;
 mod bad_input;
 mod changes_in_between;

@@ -31,7 +31,7 @@ impl Origin {
 }
 
 /// A row that speaks for a caller, and which of its constraints failed so far.
-type Candidate<'t> = (&'t Arc<Row>, Vec<Denial>);
+pub(crate) type Candidate<'t> = (&'t Arc<Row>, Vec<Denial>);
 
 impl Table {
     /// D1: whether this identity has a row that is in force for it, before a byte of DICOM is read.
@@ -39,7 +39,7 @@ impl Table {
     /// # Errors
     /// Why not: of several rows, the one that came nearest to being in force.
     pub fn admit(&self, peer: &VerifiedPeer, origin: &Origin, now: Timestamp) -> Result<(), Denial> {
-        pick(self.at_door(peer.caller(), origin, now)?).map(|_| ())
+        self.hears(peer.caller(), origin, now)
     }
 
     /// D1 and D2: the one row that allows this caller these AE titles.
@@ -64,7 +64,12 @@ impl Table {
     }
 
     /// Precedence 2 to 5, and what fails of the columns that can be asked before DICOM begins.
-    fn at_door(&self, caller: &Caller, origin: &Origin, now: Timestamp) -> Result<Vec<Candidate<'_>>, Denial> {
+    pub(crate) fn at_door(
+        &self,
+        caller: &Caller,
+        origin: &Origin,
+        now: Timestamp,
+    ) -> Result<Vec<Candidate<'_>>, Denial> {
         self.kill_switch()?;
         self.veto(caller, &Known::at_door(origin), now)?;
         let (mut live, mut out) = (Vec::new(), Vec::new());
@@ -197,7 +202,7 @@ pub(crate) fn note(observed: &mut Vec<Denial>, denials: Vec<Denial>) {
 
 /// The row of which nothing fails: when AE titles were asked there is at most one, as the table was refused otherwise. If
 /// there is none, a row that only observes; if there is none either, why not.
-fn pick(candidates: Vec<Candidate<'_>>) -> Result<Candidate<'_>, Denial> {
+pub(crate) fn pick(candidates: Vec<Candidate<'_>>) -> Result<Candidate<'_>, Denial> {
     let (fitting, failing): (Vec<_>, Vec<_>) = candidates.into_iter().partition(|(_, failing)| failing.is_empty());
     if let Some(row) = fitting.into_iter().next() {
         return Ok(row);

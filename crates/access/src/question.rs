@@ -6,7 +6,7 @@ use model::{AeTitle, SopClass, Timestamp, TransferSyntax, Uid};
 
 use crate::caller::Caller;
 use crate::content::Content;
-use crate::decide::{Judgement, Origin};
+use crate::decide::{Judgement, Origin, pick};
 use crate::denial::{Denial, DenialCode};
 use crate::row::{DenyRow, Effect, Operation, Row};
 use crate::table::Table;
@@ -76,10 +76,22 @@ impl Table {
     /// Answers by the same functions that cut the keys.
     #[must_use]
     pub fn answer(&self, question: &Question, now: Timestamp) -> Answer {
-        match self.judge(question, now) {
-            Ok(judged) => Answer { verdict: Ok(Arc::clone(judged.row)), observed: judged.observed },
-            Err(denial) => Answer { verdict: Err(denial), observed: Vec::new() },
-        }
+        answered(self.judge(question, now))
+    }
+
+    /// D1 as a question: whether this caller's association request is read at all.
+    ///
+    /// # Errors
+    /// As [`Table::admit`].
+    pub fn hears(&self, caller: &Caller, origin: &Origin, now: Timestamp) -> Result<(), Denial> {
+        pick(self.at_door(caller, origin, now)?).map(|_| ())
+    }
+
+    /// As [`Table::answer`], of the association alone (D1, D2): what it is for is not asked.
+    #[must_use]
+    pub fn answer_association(&self, question: &Question, now: Timestamp) -> Answer {
+        let Question { caller, origin, called, calling, .. } = question;
+        answered(self.choose(caller, origin, called, calling, now))
     }
 
     fn judge<'t>(&'t self, question: &'t Question, now: Timestamp) -> Result<Judgement<'t>, Denial> {
@@ -142,6 +154,13 @@ impl Table {
             Some(denial) => RowOutcome::Fails(denial),
             None => RowOutcome::Allows,
         }
+    }
+}
+
+fn answered(judged: Result<Judgement<'_>, Denial>) -> Answer {
+    match judged {
+        Ok(judged) => Answer { verdict: Ok(Arc::clone(judged.row)), observed: judged.observed },
+        Err(denial) => Answer { verdict: Err(denial), observed: Vec::new() },
     }
 }
 

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use gateway::verb::{audit, certs, dev, receive, send, studies};
+use gateway::verb::{access, audit, certs, dev, receive, send, studies};
 
 // Receiving allocates and frees a chunk for each small instance; this halves what that costs.
 #[global_allocator]
@@ -25,6 +25,7 @@ enum Verb {
     Dev(dev::DevArgs),
     Receive(receive::ReceiveArgs),
     Send(send::SendArgs),
+    Access(access::AccessArgs),
     /// Makes and explains development certificates
     Certs(certs::CertsArgs),
     Studies(studies::StudiesArgs),
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             Verb::Dev(args) => dev::run(args).await,
             Verb::Receive(args) => receive::run(args).await,
             Verb::Send(args) => send::run(args).await,
+            Verb::Access(args) => access::run(args),
             Verb::Certs(args) => certs::run(args),
             Verb::Studies(args) => studies::run(args).await,
             Verb::Audit(args) => audit::run(args),

@@ -14,7 +14,7 @@ use model::{SpiffeId, Timestamp};
 use self::facts::Facts;
 use crate::pki::{self, Authority};
 
-mod facts;
+pub(super) mod facts;
 mod limbo;
 
 /// Arguments of `portcullis certs`.
@@ -212,7 +212,7 @@ fn show(args: &ShowArgs, now: Timestamp, out: &mut impl Write) -> anyhow::Result
 }
 
 /// The ID that the leaf claims, once it is well-formed; nobody has vouched for it.
-fn claimed(chain: &[&[u8]], rules: &Rules, now: Timestamp, purpose: Purpose) -> Option<SpiffeId> {
+pub(super) fn claimed(chain: &[&[u8]], rules: &Rules, now: Timestamp, purpose: Purpose) -> Option<SpiffeId> {
     let nobody = TrustBundles::new([]).expect("no bundle is a valid set of bundles");
     access::verify(chain, &nobody, rules, now, purpose).err().and_then(|rejection| rejection.claimed)
 }
@@ -288,7 +288,7 @@ fn span(span: Duration) -> String {
 }
 
 /// All `--ca` files together are the bundle of the trust domain that the certificate claims.
-fn read_bundles(files: &[PathBuf], id: Option<&SpiffeId>) -> anyhow::Result<Option<TrustBundles>> {
+pub(super) fn read_bundles(files: &[PathBuf], id: Option<&SpiffeId>) -> anyhow::Result<Option<TrustBundles>> {
     let mut pem = Vec::new();
     for file in files {
         read_certificates(file)?;
@@ -305,7 +305,7 @@ fn read_bundles(files: &[PathBuf], id: Option<&SpiffeId>) -> anyhow::Result<Opti
 }
 
 /// The certificates of a PEM file; everything else that people try gets a sentence that says what to do.
-fn read_certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+pub(super) fn read_certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
     let bytes = fs::read(file).with_context(|| format!("{} cannot be read", file.display()))?;
     let certificates = pki::certificates(&String::from_utf8_lossy(&bytes));
     if certificates.is_empty() { Err(no_certificate(&file.display().to_string(), &bytes)) } else { Ok(certificates) }

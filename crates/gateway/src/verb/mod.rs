@@ -1,5 +1,6 @@
 //! The verbs of the command line: each reads its arguments, calls one room, and tells a person what happened.
 
+pub mod access;
 pub mod audit;
 pub mod certs;
 pub mod dev;

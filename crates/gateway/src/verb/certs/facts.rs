@@ -5,16 +5,16 @@ use model::{Digest, Timestamp};
 
 /// The lines above the rules; what cannot be read is absent.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub(super) struct Facts {
-    pub(super) spiffe_id: Option<model::SpiffeId>,
-    pub(super) not_before: Option<Timestamp>,
-    pub(super) not_after: Option<Timestamp>,
-    pub(super) key: Option<&'static str>,
-    pub(super) serial: Option<String>,
-    pub(super) issuer: Option<String>,
+pub(in crate::verb) struct Facts {
+    pub(in crate::verb) spiffe_id: Option<model::SpiffeId>,
+    pub(in crate::verb) not_before: Option<Timestamp>,
+    pub(in crate::verb) not_after: Option<Timestamp>,
+    pub(in crate::verb) key: Option<&'static str>,
+    pub(in crate::verb) serial: Option<String>,
+    pub(in crate::verb) issuer: Option<String>,
     /// Of the issuer's name in DER: how a deny-list names an issuer.
-    pub(super) issuer_sha256: Option<Digest>,
-    pub(super) sha256: Digest,
+    pub(in crate::verb) issuer_sha256: Option<Digest>,
+    pub(in crate::verb) sha256: Digest,
 }
 
 const SEQUENCE: u8 = 0x30;
@@ -29,7 +29,7 @@ const KEYS: [(&[u8], &str); 4] = [
 
 impl Facts {
     /// Reads the fields of TBSCertificate in their order (RFC 5280 §4.1) until one is not what it should be.
-    pub(super) fn read(der: &[u8], spiffe_id: Option<model::SpiffeId>) -> Self {
+    pub(in crate::verb) fn read(der: &[u8], spiffe_id: Option<model::SpiffeId>) -> Self {
         let sha256 = Digest::of(der);
         let mut facts = Self {
             spiffe_id,
