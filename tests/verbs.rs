@@ -170,9 +170,14 @@ fn receive_check_says_what_is_in_force_and_binds_nothing() {
     let output = portcullis(&["receive", "--config", text(&config), "--check"]);
     let said = said(&output);
     assert!(output.status.success(), "{said}");
-    for part in
-        ["spiffe://gateway.invalid/receiver", "hospital-a.invalid", "hospital-b.invalid", "2 rows, revision 1", "ok:"]
-    {
+    for part in [
+        "spiffe://gateway.invalid/receiver",
+        "hospital-a.invalid",
+        "hospital-b.invalid",
+        "2 rows that allow",
+        "revision 1",
+        "ok:",
+    ] {
         assert!(said.contains(part), "{part} in {said}");
     }
     let house = House::start(Options { config: Some(config), dir: Some(home.path().to_owned()), ..Options::default() });

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::Output;
 
-use gateway::pki::Issued;
+use gateway::pki::{Issued, SVID_LIFETIME};
+use model::SpiffeId;
 use tempfile::TempDir;
 use testkit::house::{House, Options, eventually};
 use testkit::peer::{Associated, Credentials, NoConnection, Outcome, Peer, sample_contexts};
@@ -149,7 +150,8 @@ fn a_federated_bundle_vouches_for_its_own_domain_and_no_other() {
     let site = Site::trusting(&[A_DOMAIN, B_DOMAIN]);
     let house = site.house();
     // hospital-b's authority says that somebody is hospital-a's forwarder.
-    let forged = testkit::forge::wrong_trust_domain_ca(&site.pki);
+    let id = SpiffeId::parse(HOSPITAL_A).expect("valid");
+    let forged = site.pki.authority(B_DOMAIN).issue(&id, SVID_LIFETIME, site.pki.now()).expect("it can be made");
     assert!(associated(&house, &site.credentials(&forged), A).is_none());
     audited(&house, &[("event", "connection"), ("decision", "deny"), ("reason", "chain_untrusted")]);
 }

@@ -74,6 +74,14 @@ impl Table {
         })
     }
 
+    /// Whether today's table still lets C-ECHO be done on a live association.
+    ///
+    /// # Errors
+    /// When the association itself is no longer allowed, or the operation is not.
+    pub fn permit_echo(&self, grant: &Grant, now: Timestamp) -> Result<(), Denial> {
+        self.same_row(grant, now)?.operation(Operation::Echo)
+    }
+
     /// Today's version of the row that made the grant, if it still covers the association for the same tenant.
     pub(crate) fn same_row<'t>(&'t self, grant: &'t Grant, now: Timestamp) -> Result<Judgement<'t>, Denial> {
         self.kill_switch()?;

@@ -238,6 +238,14 @@ impl<R> Association<R> {
         self.answer(context, &Response { class, ..Response::success(C_ECHO_RQ, message_id) })
     }
 
+    /// C-ECHO-RSP, 0122 "Refused: SOP class not supported" (PS3.7 §9.1.5.1.4): the only refusal that it has for this.
+    pub fn echo_refused(&mut self, EchoRequest { context, message_id }: EchoRequest) -> Vec<u8> {
+        let refusal =
+            StoreRefusal { status: status::SOP_CLASS_NOT_SUPPORTED, comment: "not authorised", offending: &[] };
+        let class = Some(model::sop_class::VERIFICATION);
+        self.answer(context, &Response { class, ..Response::failure(C_ECHO_RQ, message_id, &refusal) })
+    }
+
     /// C-STORE-RSP, Success: the instance is durable, and the receipt for it is given up here. There is no other way to
     /// say it; neither of these compiles:
     ///

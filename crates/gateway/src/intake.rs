@@ -147,12 +147,12 @@ impl Intake {
 async fn begin(
     house: &House,
     permit: Permit,
-    ticket: Ticket,
+    mut ticket: Ticket,
     head: InstanceHead,
     held: &[u8],
 ) -> Result<Begun, Refusal> {
     let instance = Arc::new(permit.confirm(head).map_err(Refusal::Contradicted)?);
-    fits(&instance, &ticket, held.len() as u64)?;
+    fits(&instance, &mut ticket, held.len() as u64)?;
     // Before the first byte is kept: from now on the study is arriving, and the stabiliser's transaction sees it.
     if house.arrivals.are_news(instance.tenant(), &instance.name().study, beat(house, &instance)) {
         touch(house, &instance).await?;
@@ -167,7 +167,7 @@ async fn begin(
 impl Begun {
     async fn write(&mut self, piece: &[u8]) -> Result<(), Refusal> {
         self.size += piece.len() as u64;
-        fits(&self.instance, &self.ticket, self.size)?;
+        fits(&self.instance, &mut self.ticket, self.size)?;
         self.upload.write(piece).await.map_err(Refusal::Store)
     }
 
@@ -199,7 +199,7 @@ impl Begun {
     }
 }
 
-fn fits(instance: &AuthorisedInstance, ticket: &Ticket, size: u64) -> Result<(), Refusal> {
+fn fits(instance: &AuthorisedInstance, ticket: &mut Ticket, size: u64) -> Result<(), Refusal> {
     instance.allows_size(size).and_then(|()| ticket.fits(size)).map_err(Refusal::Denied)
 }
 

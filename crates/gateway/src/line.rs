@@ -125,7 +125,7 @@ impl Line {
                 biased;
                 () = house.halt.cancelled() => return Err(End::Shutdown),
                 () = house.drain.cancelled(), if phase == Phase::Boundary => return Err(End::Shutdown),
-                () = self.guest.changed.notified() => self.tenure.after_a_change(live, dicom, phase, Moment::now())?,
+                () = self.guest.changed.notified() => self.tenure.still_stands(live, dicom, phase, Moment::now())?,
                 read = self.connection.read(self.inbox.space()) => {
                     let count = read.map_err(End::Broken)?;
                     if count == 0 {

@@ -125,10 +125,12 @@ impl Live {
         proposal: &Proposal,
         moment: Moment,
     ) -> Result<Grant, (Denial, Arc<Table>)> {
-        self.admit(peer, origin, moment)?;
         let table = self.table();
-        let fresh = self.freshness.still_fresh(moment.at);
-        let granted = fresh.and_then(|()| table.grant(peer.clone(), origin.clone(), proposal.clone(), moment.wall));
+        let granted = self
+            .not_suspended(&table, peer, moment)
+            .and_then(|()| table.admit(peer, origin, moment.wall))
+            .and_then(|()| self.freshness.still_fresh(moment.at))
+            .and_then(|()| table.grant(peer.clone(), origin.clone(), proposal.clone(), moment.wall));
         granted.map_err(|denial| (denial, table))
     }
 
@@ -142,12 +144,7 @@ impl Live {
         vouched: &mut Arc<Trust>,
         wall: Timestamp,
     ) -> Result<(), Rejection> {
-        let trust = self.trust();
-        if !Arc::ptr_eq(&trust, vouched) {
-            trust.recheck(peer, wall)?;
-            *vouched = trust;
-        }
-        vouched.revocation_current(peer, wall)
+        still_vouches(&self.trust(), peer, vouched, wall)
     }
 
     /// Whether a live association would still be granted (CV-2, CV-4 to CV-7, CV-12).
@@ -155,9 +152,9 @@ impl Live {
     /// # Errors
     /// What it lacks.
     pub(crate) fn stands(&self, grant: &Grant, vouched: &mut Arc<Trust>, moment: Moment) -> Result<(), Fallen> {
-        self.vouch(grant.peer(), vouched, moment.wall).map_err(Fallen::Distrusted)?;
-        let table = self.table();
-        self.not_suspended(&table, grant.peer(), moment)
+        let InForce { table, trust, .. } = &*self.registry.in_force();
+        still_vouches(trust, grant.peer(), vouched, moment.wall).map_err(Fallen::Distrusted)?;
+        self.not_suspended(table, grant.peer(), moment)
             .and_then(|()| table.still_grants(grant, moment.wall))
             .map_err(Fallen::Withdrawn)
     }
@@ -193,8 +190,9 @@ impl Live {
 
     /// The table that decides about an instance, once everything beside it allows the sender.
     fn decides(&self, grant: &Grant, vouched: &mut Arc<Trust>, moment: Moment) -> Result<Arc<Table>, Refusal> {
-        self.vouch(grant.peer(), vouched, moment.wall).map_err(Refusal::Distrusted)?;
-        let table = self.table();
+        let in_force = self.registry.in_force();
+        still_vouches(&in_force.trust, grant.peer(), vouched, moment.wall).map_err(Refusal::Distrusted)?;
+        let table = in_force.table.clone();
         self.freshness.still_fresh(moment.at).map_err(Refusal::Denied)?;
         self.not_suspended(&table, grant.peer(), moment).map_err(Refusal::Denied)?;
         Ok(table)
@@ -203,6 +201,19 @@ impl Live {
     fn not_suspended(&self, table: &Table, peer: &VerifiedPeer, moment: Moment) -> Result<(), Denial> {
         self.suspensions.check(table, peer.id(), moment.at)
     }
+}
+
+fn still_vouches(
+    trust: &Arc<Trust>,
+    peer: &VerifiedPeer,
+    vouched: &mut Arc<Trust>,
+    wall: Timestamp,
+) -> Result<(), Rejection> {
+    if !Arc::ptr_eq(trust, vouched) {
+        trust.recheck(peer, wall)?;
+        *vouched = trust.clone();
+    }
+    vouched.revocation_current(peer, wall)
 }
 
 /// How long table and certificates may go without being read again (CV-9). "Could not be read" and "could not be used" count

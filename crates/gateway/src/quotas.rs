@@ -41,6 +41,8 @@ struct Meter {
     day: i64,
     instances: u64,
     bytes: u64,
+    /// Bytes of instances on their way in.
+    arriving: u64,
     /// When the next instance would be due if they came evenly.
     due: Option<Instant>,
 }
@@ -62,6 +64,8 @@ pub(crate) struct Ticket {
     keys: [Key; 2],
     day: i64,
     most_bytes: [Option<u64>; 2],
+    /// Bytes that have come so far, where they are limited.
+    arrived: u64,
     row: String,
     kept: bool,
 }
@@ -135,7 +139,7 @@ impl Quotas {
             }
         }
         let most_bytes = limits.map(|limits| limits.and_then(|limits| limits.max_bytes_day.map(NonZeroU64::get)));
-        Ok(Ticket { quotas: self.clone(), keys, day, most_bytes, row: row.id().to_owned(), kept: false })
+        Ok(Ticket { quotas: self.clone(), keys, day, most_bytes, arrived: 0, row: row.id().to_owned(), kept: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -154,8 +158,9 @@ impl Inner {
 }
 
 impl Meter {
+    /// A day never comes again: a clock that was set back gives nobody a second quota.
     fn turn_to(&mut self, day: i64) {
-        if self.day != day {
+        if self.day < day {
             (self.day, self.instances, self.bytes) = (day, 0, 0);
         }
     }
@@ -207,35 +212,40 @@ impl Drop for Place {
 }
 
 impl Ticket {
-    /// Whether an instance of so many bytes still fits into the day.
+    /// So many bytes of the instance have come: whether they still fit into the day, beside those of every other instance
+    /// that is on its way in.
     ///
     /// # Errors
-    /// `bytes_day`.
-    pub(crate) fn fits(&self, bytes: u64) -> Result<(), Denial> {
+    /// `bytes_day` or `tenant_bytes_day`.
+    pub(crate) fn fits(&mut self, bytes: u64) -> Result<(), Denial> {
         if self.most_bytes == [None; 2] {
             return Ok(());
         }
-        let inner = self.quotas.lock();
+        let more = bytes.saturating_sub(self.arrived);
+        let mut inner = self.quotas.lock();
         for (which, (key, most)) in self.keys.iter().zip(self.most_bytes).enumerate() {
-            let used = inner.meters.get(key).filter(|meter| meter.day == self.day).map_or(0, |meter| meter.bytes);
-            if let Some(most) = most.filter(|most| used.saturating_add(bytes) > *most) {
+            let used = inner.meters.get(key).map_or(0, |meter| meter.bytes.saturating_add(meter.arriving));
+            if let Some(most) = most.filter(|most| used.saturating_add(more) > *most) {
                 return Err(Short::Bytes(most).of(which, &self.row));
             }
         }
+        for key in &self.keys {
+            if let Some(meter) = inner.meters.get_mut(key) {
+                meter.arriving += more;
+            }
+        }
+        drop(inner);
+        self.arrived = bytes;
         Ok(())
     }
 
-    /// It was stored: its bytes count too.
+    /// It was stored: its bytes count, on the day that it is by now.
     pub(crate) fn keep(mut self, bytes: u64) {
         self.kept = true;
-        self.settle(|meter| meter.bytes = meter.bytes.saturating_add(bytes));
-    }
-
-    fn settle(&self, settle: impl Fn(&mut Meter)) {
         let mut inner = self.quotas.lock();
         for key in &self.keys {
-            if let Some(meter) = inner.meters.get_mut(key).filter(|meter| meter.day == self.day) {
-                settle(meter);
+            if let Some(meter) = inner.meters.get_mut(key) {
+                meter.bytes = meter.bytes.saturating_add(bytes);
             }
         }
     }
@@ -243,8 +253,14 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.kept {
-            self.settle(|meter| meter.instances = meter.instances.saturating_sub(1));
+        let mut inner = self.quotas.lock();
+        for key in &self.keys {
+            let Some(meter) = inner.meters.get_mut(key) else { continue };
+            meter.arriving = meter.arriving.saturating_sub(self.arrived);
+            // An instance that was not kept is not counted, if its day still is.
+            if !self.kept && meter.day == self.day {
+                meter.instances = meter.instances.saturating_sub(1);
+            }
         }
     }
 }
@@ -383,9 +399,14 @@ mod tests {
         let begin = |name: &str, span| quotas.begin(&table, row(&table, name), &id(name), clock.after(span));
         begin("ct1", Duration::ZERO).expect("the first").keep(60);
         drop(begin("ct1", Duration::ZERO).expect("not kept, so not counted"));
-        let second = begin("ct2", Duration::ZERO).expect("another identity of the tenant");
+        let mut second = begin("ct2", Duration::ZERO).expect("another identity of the tenant");
         assert_eq!(code(second.fits(41)), Some(DenialCode::TenantBytesDay));
-        assert_eq!(code(second.fits(40)), None);
+        assert_eq!(code(second.fits(30)), None);
+        let mut third = begin("ct1", Duration::ZERO).expect("its own count allows it");
+        assert_eq!(code(third.fits(11)), Some(DenialCode::TenantBytesDay), "beside what is on its way in");
+        assert_eq!(code(third.fits(10)), None);
+        drop(third);
+        assert_eq!(code(second.fits(40)), None, "what was given up is free again");
         second.keep(40);
         assert_eq!(code(begin("ct1", Duration::ZERO)), Some(DenialCode::TenantBytesDay), "the tenant's day is used up");
         for number in 0..3 {
@@ -393,5 +414,6 @@ mod tests {
         }
         assert_eq!(code(begin("ct1", DAY)), Some(DenialCode::InstancesDay));
         begin("ct2", DAY).expect("each identity has its own").keep(0);
+        assert_eq!(code(begin("ct1", Duration::ZERO)), Some(DenialCode::InstancesDay), "yesterday does not come again");
     }
 }

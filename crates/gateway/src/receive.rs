@@ -93,7 +93,13 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
     let mut lines = vec![
         format!("identity   {} until {}", identity.id(), identity.not_after()),
         format!("trusts     {}", domains.join(", ")),
-        format!("table      {} rows, revision {}, sha256 {}", table.rows().len(), table.revision(), table.digest()),
+        format!(
+            "table      {} rows that allow, {} that deny, revision {}, sha256 {}",
+            table.rows().len(),
+            table.deny_rows().len(),
+            table.revision(),
+            table.digest()
+        ),
         format!("archive    {}{archive}", config.archive.dir.display()),
         format!("listen     {} (DICOM over mutual TLS)", config.receiver.listen),
         format!("proxy      {}", proxy_mode(&config.receiver)),

@@ -4,11 +4,12 @@
 //! Files are compared by digest: that sees an atomic rename and a symlink swap alike. What cannot be used leaves the previous
 //! set in force, says so, and counts toward its greatest age (CV-9, CV-11).
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use access::{BundleSource, DenyList, Identity, Rules, Strictness, Table, Trust, TrustBundles};
+use access::{BundleSource, DenyList, DenyRow, Identity, Row, Rules, Strictness, Table, Trust, TrustBundles};
 use model::{Digest, Hasher, Timestamp, TrustDomain};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -234,15 +235,31 @@ fn remark(trust: &Trust, now: Timestamp) {
     }
 }
 
-/// Which rows came, went and changed, by id.
+/// What is different, by the names of rows.
 fn differences(old: &Table, new: &Table) -> String {
+    let rows = |table: &Table| -> BTreeMap<String, Line> {
+        let allowing = table.rows().iter().map(|row| (row.id().to_owned(), Line::Allow(row.clone())));
+        let denying = table.deny_rows().iter().map(|row| (row.id().to_owned(), Line::Deny(row.clone())));
+        allowing.chain(denying).collect()
+    };
+    let (before, after) = (rows(old), rows(new));
     let named = |word: &str, ids: Vec<&str>| format!("{word}: [{}]", ids.join(", "));
-    let find = |table: &'_ Table, id: &str| table.rows().iter().find(|row| row.id() == id).cloned();
-    let added = new.rows().iter().filter(|row| find(old, row.id()).is_none()).map(|row| row.id()).collect();
-    let removed = old.rows().iter().filter(|row| find(new, row.id()).is_none()).map(|row| row.id()).collect();
-    let other = |row: &&Arc<access::Row>| find(old, row.id()).is_some_and(|before| before != **row);
-    let changed = new.rows().iter().filter(other).map(|row| row.id()).collect();
-    [named("added", added), named("removed", removed), named("changed", changed)].join(", ")
+    let added = after.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
+    let removed = before.keys().filter(|id| !after.contains_key(*id)).map(String::as_str).collect();
+    let changed = after.iter().filter(|(id, row)| before.get(*id).is_some_and(|before| before != *row));
+    let changed = changed.map(|(id, _)| id.as_str()).collect();
+    let mut text = [named("added", added), named("removed", removed), named("changed", changed)].join(", ");
+    if old.is_killed() != new.is_killed() {
+        text += if new.is_killed() { ", kill_switch: on" } else { ", kill_switch: off" };
+    }
+    text
+}
+
+/// A row of either kind.
+#[derive(PartialEq)]
+enum Line {
+    Allow(Arc<Row>),
+    Deny(Arc<DenyRow>),
 }
 
 /// A table as it stands in its file, with its signature where one is demanded.

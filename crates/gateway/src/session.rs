@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use access::{Denial, Grant, Table};
 use dimse::{
-    Acceptor, AssociationRequest, Event, Implementation, MalformedStore, Opening, Reject, StoreRequest, Unheard,
-    UnsupportedRequest, status,
+    Acceptor, AssociationRequest, EchoRequest, Event, Implementation, MalformedStore, Opening, Reject, StoreRequest,
+    Unheard, UnsupportedRequest, status,
 };
 use store::Receipt;
 use tracing::Instrument;
@@ -110,7 +110,9 @@ async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, En
     };
     if grant.accepted() == 0 {
         // An acceptance of nothing has senders come back for ever (D2).
-        return reject(line, request, Reject::NoReason, refused("no_context").grant(&grant)).await;
+        let proposed = grant.proposal().contexts.iter().map(|context| context.abstract_syntax.as_str());
+        let detail = format!("none of the proposed classes is allowed: {}", proposed.collect::<Vec<_>>().join(", "));
+        return reject(line, request, Reject::NoReason, refused("no_context").grant(&grant).detail(detail)).await;
     }
     let (table, most) = (house.live.table(), house.config.receiver.max_associations);
     match house.quotas.seat(&table, grant.row(), grant.peer().id(), most) {
@@ -213,10 +215,7 @@ impl Session {
             }
             Some(Event::Store(request)) => self.store(line, request).await,
             Some(Event::Malformed(request)) => self.malformed(line, request).await,
-            Some(Event::Echo(request)) => {
-                let answer = self.association.echoed(request);
-                line.send(&answer).await
-            }
+            Some(Event::Echo(request)) => self.echo(line, request).await,
             Some(Event::Unsupported(request)) => self.decline(line, request).await,
             Some(Event::Cancel) => Ok(()),
             Some(Event::ReleaseRequested) => {
@@ -227,6 +226,19 @@ impl Session {
             // dimse never yields these between messages.
             Some(Event::Data(_) | Event::DataEnd) => Ok(()),
         }
+    }
+
+    /// C-ECHO is asked again each time, as everything is.
+    async fn echo(&mut self, line: &mut Line, request: EchoRequest) -> Result<(), End> {
+        let answer = match self.house.live.table().permit_echo(&self.grant, Moment::now().wall) {
+            Ok(()) => self.association.echoed(request),
+            Err(denial) => {
+                let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).grant(&self.grant);
+                line.deny(verdict).await;
+                self.association.echo_refused(request)
+            }
+        };
+        line.send(&answer).await
     }
 
     /// Step 9: what is in force now is asked before a byte is kept. Then the data set, whatever the answer was.
@@ -322,7 +334,9 @@ impl Session {
             metrics::counter!(telemetry::AUTHZ_DENY, "reason" => refusal.code()).increment(1);
             self.denials += 1;
         }
-        if let Some(denial) = refusal.denial() {
+        // What was promised when the association was granted and is refused since is our change, not the caller's doing.
+        let unchanged = self.grant.table_revision() == self.house.live.table().revision();
+        if let Some(denial) = refusal.denial().filter(|_| unchanged) {
             self.house.count_denial(self.grant.peer(), denial).await;
         }
         let verdict = match refusal.denial() {

@@ -43,7 +43,8 @@ pub(crate) fn counts(code: DenialCode) -> bool {
 }
 
 /// Identities counted at a time, about 300 bytes each. Only identities with a certificate from a trusted domain are counted;
-/// when there are more, those without a suspension are forgotten.
+/// when there are more, those without a suspension are
+/// forgotten, and when all are suspended nobody is counted in addition.
 const MAX_COUNTED: usize = 10_000;
 
 /// Who is suspended here, in this process only.
@@ -95,7 +96,10 @@ impl Suspensions {
         let measure = self.measure?;
         let mut counted = self.lock();
         if counted.len() >= MAX_COUNTED {
-            counted.retain(|_, count| count.suspended.is_some());
+            counted.retain(|_, count| count.suspended.as_ref().is_some_and(|suspended| at < suspended.until));
+        }
+        if counted.len() >= MAX_COUNTED && !counted.contains_key(id) {
+            return None;
         }
         let count = counted.entry(id.clone()).or_insert(Count { since: at, denials: 0, suspended: None });
         if at.saturating_duration_since(count.since) > measure.window {

@@ -20,6 +20,8 @@ pub(crate) struct Tenure {
     granted: Option<Granted>,
     /// The certificates that vouched for the peer last.
     pub(crate) vouched: Arc<Trust>,
+    /// When it was last found to stand.
+    stood: Instant,
     /// Since when the association only lives until its next boundary.
     fallen: Option<Instant>,
     /// How long after a change came into force it ended this association.
@@ -35,7 +37,7 @@ struct Granted {
 impl Tenure {
     /// Of a connection that `vouched` let in.
     pub(crate) fn begin(vouched: Arc<Trust>, at: Instant) -> Self {
-        Self { life: Life::begin(at), granted: None, vouched, fallen: None, lag: None }
+        Self { life: Life::begin(at), granted: None, vouched, stood: at, fallen: None, lag: None }
     }
 
     /// From here on the association lives by this grant, in this place.
@@ -63,29 +65,16 @@ impl Tenure {
         self.still_stands(live, dicom, phase, moment)
     }
 
-    /// Table, certificates or suspensions changed: does what was granted still stand?
-    pub(crate) fn after_a_change(
-        &mut self,
-        live: &Live,
-        dicom: &Dicom,
-        phase: Phase,
-        moment: Moment,
-    ) -> Result<(), End> {
-        let stands = self.still_stands(live, dicom, phase, moment);
-        if stands.is_err() {
-            let since = live.registry.in_force().since;
-            self.lag = Some(moment.at.saturating_duration_since(since));
-        }
-        stands
-    }
-
+    /// Table, certificates or suspensions changed, or time passed: does what was granted still stand?
+    ///
     /// A right that is gone ends the association where it is (CV-4). One that was narrowed or whose time is up is asked for
     /// again at each instance and at its commit, and ends the association at the next boundary, or when it does not come to
     /// one within the grace (CV-5, CV-12).
     ///
     /// Before there is a grant this decides nothing: everything is asked when the request has come.
-    fn still_stands(&mut self, live: &Live, dicom: &Dicom, phase: Phase, moment: Moment) -> Result<(), End> {
+    pub(crate) fn still_stands(&mut self, live: &Live, dicom: &Dicom, phase: Phase, moment: Moment) -> Result<(), End> {
         let Some(Granted { grant, place }) = &self.granted else { return Ok(()) };
+        let since = live.registry.in_force().since;
         let stands = live.stands(grant, &mut self.vouched, moment);
         match stands.and_then(|()| has_its_place(live, grant, place).map_err(Fallen::Withdrawn)) {
             Err(fallen) if phase == Phase::Message && fallen.can_wait() => {
@@ -93,11 +82,17 @@ impl Tenure {
                 let patient = moment.at.saturating_duration_since(since) < dicom.boundary_grace;
                 if patient { Ok(()) } else { Err(fallen.into()) }
             }
-            Err(fallen) => Err(fallen.into()),
+            Err(fallen) => {
+                // A change that came since it last stood, and that does not wait for a boundary, is what ends it.
+                let by_change = since >= self.stood && !fallen.can_wait();
+                self.lag = by_change.then(|| moment.at.saturating_duration_since(since));
+                Err(fallen.into())
+            }
             Ok(()) if phase == Phase::Boundary && moment.wall >= rotation(grant, dicom.rotate_hint) => {
                 Err(End::Expiring(grant.peer().svid().not_after()))
             }
             Ok(()) => {
+                self.stood = moment.at;
                 self.fallen = None;
                 Ok(())
             }

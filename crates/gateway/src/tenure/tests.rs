@@ -213,7 +213,7 @@ impl Scene {
     }
 
     fn heed(&mut self, phase: Phase) -> Result<(), End> {
-        if self.changed { self.tenure.after_a_change(&self.live, &self.dicom, phase, self.now) } else { Ok(()) }
+        if self.changed { self.tenure.still_stands(&self.live, &self.dicom, phase, self.now) } else { Ok(()) }
     }
 
     fn permit(&mut self) -> Result<(), String> {
@@ -459,7 +459,7 @@ fn what_ended_an_association_and_how_long_after_the_change_is_known() {
     let mut scene = Scene::new();
     scene.publish_table(&[("state", r#""suspended""#)]);
     scene.silence(3 * SECOND);
-    assert!(scene.tenure.after_a_change(&scene.live, &scene.dicom, Phase::Message, scene.now).is_err());
+    assert!(scene.tenure.still_stands(&scene.live, &scene.dicom, Phase::Message, scene.now).is_err());
     assert_eq!(scene.tenure.lag(), Some(3 * SECOND));
 }
 
