@@ -14,13 +14,17 @@ use crate::verb::say;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     portcullis receive --config gateway.toml --check   validate everything, bind nothing\n  \
-    portcullis receive --config gateway.toml\n\n\
+    portcullis receive --config gateway.toml\n  \
+    portcullis receive --config gateway.toml --shadow next.toml   try a table out, beside the one in force\n\n\
     Any key can be overridden from the environment: PORTCULLIS__RECEIVER__LISTEN=0.0.0.0:2762\n\
     `portcullis dev` writes a gateway.toml and an access.toml to start from.")]
 pub struct ReceiveArgs {
     /// The configuration file; its paths are relative to it
     #[arg(long, value_name = "FILE", default_value = "gateway.toml")]
     config: PathBuf,
+    /// A second access table that decides nothing: where it would have decided otherwise is written down
+    #[arg(long, value_name = "FILE")]
+    shadow: Option<PathBuf>,
     /// Validate configuration, certificates, access table and archive, print what is in force, and exit
     #[arg(long)]
     check: bool,
@@ -35,7 +39,8 @@ pub struct ReceiveArgs {
 /// With what is not in order and what to do.
 pub async fn run(args: ReceiveArgs) -> anyhow::Result<ExitCode> {
     telemetry::begin_logs(args.log, "info");
-    let config = Config::load(&args.config, environment())?;
+    let mut config = Config::load(&args.config, environment())?;
+    config.access.shadow = args.shadow.or(config.access.shadow);
     if args.check {
         for line in Checked::probe(config).await? {
             say(line);
