@@ -8,7 +8,7 @@ use super::{
 };
 use crate::support::faketime::{Clock, Fake};
 use crate::support::instance::Instance;
-use crate::support::{SUCCESS, audited, credentials, issue};
+use crate::support::{SUCCESS, audited, issue};
 use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Outcome};
 
