@@ -4,6 +4,7 @@
 use std::io::Write;
 
 use dimse::Abort;
+use model::sop_class;
 use serde_json::Value;
 use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Outcome, Peer, plain, sample_contexts};
@@ -153,7 +154,7 @@ fn half_a_command(house: &House, instance: &Instance) -> (Peer, u8, Vec<u8>) {
     let mut peer = associated(house);
     let claim = instance.claim();
     let association = peer.association();
-    let verification = association.contexts().iter().find(|context| context.class.as_str().ends_with("1008.1.1"));
+    let verification = association.contexts().iter().find(|context| context.class.as_str() == sop_class::VERIFICATION);
     let echo = association.echo_command(verification.expect("it was accepted").id, MESSAGE - 1);
     let context = association.accepted(&claim.class, &claim.transfer_syntax).expect("it was accepted");
     let command = association.store_command(context, MESSAGE, &claim);

@@ -121,7 +121,7 @@ fn a_key_that_others_can_read_is_not_taken() {
     let line = audited(&house, &[("event", "policy"), ("reason", "reload_failed")]);
     assert!(line["detail"].as_str().is_some_and(|text| text.contains("chmod 600")), "{line}");
     stores(&mut sender(&house, &a, A_ID), 1);
-    // Nor what came with it: a list that would revoke waits too, and that is why its age is limited.
+    // Nor does a gateway start with it.
     let (gateway, check) = (site.path("gateway.toml"), ["receive", "--check", "--config"]);
     let output = portcullis(&[&check[..], &[gateway.to_str().expect("text")]].concat());
     assert!(!output.status.success() && said(&output).contains("chmod 600"), "{}", said(&output));
@@ -202,12 +202,11 @@ fn a_gateway_does_not_start_with_trust_that_cannot_be_used() {
     site.put("empty", "");
     let list = |file: &str| gateway.replacen("crls = [\"a.crl\"]", &format!("crls = [\"{file}\"]"), 1);
     let cases = [
-        ("a domain twice", twice, "the trust domain hospital-a.invalid has two bundles"),
-        ("its code", gateway.clone() + "[[trust]]\ndomain = \"hospital-a.invalid\"\nbundle = \"empty\"\n", "bundle"),
+        ("a domain twice", twice.clone(), "the trust domain hospital-a.invalid has two bundles"),
+        ("a domain twice, its code", twice, "bundle_dup"),
         ("an empty bundle", gateway.replacen(A_BUNDLE, "empty", 1), "no CERTIFICATE block"),
         ("a bundle that is not there", gateway.replacen(A_BUNDLE, "nowhere", 1), "cannot read"),
         ("an empty list", list("empty"), "X509 CRL block"),
-        ("no domain", "[[trust]]".to_owned() + &gateway, "domain"),
         ("a deny-list that is none", gateway.replacen("[archive]", "deny_list = \"a.crl\"\n[archive]", 1), "deny-list"),
     ];
     for (name, text, says) in cases {

@@ -131,11 +131,14 @@ impl Watcher {
         Instant::now().checked_sub(silent).unwrap_or_else(Instant::now)
     }
 
-    /// A clock that was set is reported once; under the strict profile nothing is decided by it.
+    /// A clock that was set is reported once; under the strict profile nothing is decided by it any more, not even when it is
+    /// right again: a restart is a person's word that it is.
     async fn look_at_the_clock(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
         let jump = clock::jump();
-        if config.profile == Profile::Strict {
-            live.freshness().bar(jump.map(|jump| jump.to_string()));
+        if let Some(jump) = jump
+            && config.profile == Profile::Strict
+        {
+            live.freshness().bar(jump.to_string());
         }
         if let Some(jump) = jump
             && self.jump.is_none()
