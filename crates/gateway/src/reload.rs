@@ -55,7 +55,7 @@ pub(crate) async fn load(config: &Config, patience: Duration) -> Result<(Live, W
     let in_force = InForce { table: Arc::new(table), trust: Arc::new(trust), shadow, since: moment.at };
     let freshness = Freshness::new(config.staleness(), config.access.max_staleness, moment.at);
     let (table, trust) = (text.digest(), files.digest());
-    let watcher = Watcher { table, shadow: shadow_digest, trust, agent, reported: [None, None], jump: None };
+    let watcher = Watcher { table, shadow: shadow_digest, trust, agent, reported: BTreeMap::new(), jump: None };
     let live = Live::new(in_force, freshness, Suspensions::new(config.auto_suspend()));
     gauge(&live, moment);
     Ok((live, watcher))
@@ -82,8 +82,8 @@ pub(crate) struct Watcher {
     shadow: Option<Digest>,
     trust: Digest,
     agent: Option<Workload>,
-    /// Each broken state is reported once, not at every look.
-    reported: [Option<Problem>; 2],
+    /// By what is read: each broken state is reported once, not at every look.
+    reported: BTreeMap<&'static str, Problem>,
     jump: Option<Jump>,
 }
 
@@ -113,7 +113,12 @@ impl Watcher {
             if read.is_ok() {
                 live.freshness().seen(source, self.last_heard(source));
             }
-            self.report(source, read.err(), audit).await;
+            self.report(source.as_str(), read.err(), audit).await;
+        }
+        // Last, and not counted as a source: what decides nothing holds up nothing.
+        if let Some(path) = &config.access.shadow {
+            let read = self.refresh_shadow(live, config, path);
+            self.report("shadow table", read.err(), audit).await;
         }
     }
 
@@ -126,11 +131,14 @@ impl Watcher {
         Instant::now().checked_sub(silent).unwrap_or_else(Instant::now)
     }
 
-    /// A clock that was set is reported once; under the strict profile nothing is decided by it.
+    /// A clock that was set is reported once; under the strict profile nothing is decided by it any more, not even when it is
+    /// right again: a restart is a person's word that it is.
     async fn look_at_the_clock(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
         let jump = clock::jump();
-        if config.profile == Profile::Strict {
-            live.freshness().bar(jump.map(|jump| jump.to_string()));
+        if let Some(jump) = jump
+            && config.profile == Profile::Strict
+        {
+            live.freshness().bar(jump.to_string());
         }
         if let Some(jump) = jump
             && self.jump.is_none()
@@ -144,9 +152,6 @@ impl Watcher {
     }
 
     async fn refresh_table(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
-        if let Some(path) = &config.access.shadow {
-            self.refresh_shadow(live, config, path)?;
-        }
         let text = TableText::read(config, &config.access.table)?;
         if text.digest() == self.table {
             return Ok(());
@@ -192,18 +197,18 @@ impl Watcher {
         Ok(())
     }
 
-    async fn report(&mut self, source: Source, problem: Option<Problem>, audit: &AuditLog) {
-        let reported = &mut self.reported[source as usize];
-        if let Some(problem) = &problem {
-            let what = source.as_str();
-            metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
-            if reported.as_ref() != Some(problem) {
-                tracing::error!("{what}: {problem}; the previous ones stay in force");
-                let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed").alert("reload_failed");
-                audit.record(verdict.detail(format!("{what}: {problem}"))).await;
-            }
+    async fn report(&mut self, what: &'static str, problem: Option<Problem>, audit: &AuditLog) {
+        let Some(problem) = problem else {
+            self.reported.remove(what);
+            return;
+        };
+        metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
+        if self.reported.get(what) != Some(&problem) {
+            tracing::error!("{what}: {problem}; the previous ones stay in force");
+            let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed").alert("reload_failed");
+            audit.record(verdict.detail(format!("{what}: {problem}"))).await;
+            self.reported.insert(what, problem);
         }
-        *reported = problem;
     }
 }
 

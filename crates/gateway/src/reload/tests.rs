@@ -58,7 +58,7 @@ impl Home {
 
     /// Whether the last look left this source unread.
     fn failed(&self, source: Source) -> bool {
-        self.watcher.reported[source as usize].is_some()
+        self.watcher.reported.contains_key(source.as_str())
     }
 
     fn revision(&self) -> u64 {
