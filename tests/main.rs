@@ -26,6 +26,7 @@ mod p8_no_patient_data;
 mod proxy;
 mod strangers;
 mod study_rules;
+mod threats;
 mod tls;
 mod verbs;
 mod verbs_unhappy;
