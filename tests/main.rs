@@ -28,6 +28,7 @@ mod proxy;
 mod strangers;
 mod study_rules;
 mod table_columns;
+mod threats;
 mod tls;
 mod trust_reload;
 mod verbs;
