@@ -14,6 +14,7 @@ const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
 const OF_NOBODY: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 1];
+const OF_NOBODY_ELSE: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 2];
 
 fn strict() -> Rules {
     Rules { strictness: Strictness::Strict, ..Rules::default() }
@@ -68,6 +69,11 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         both(
             "V-3 unknown critical extension",
             |p| p.custom_extensions = vec![extension(OF_NOBODY, &[5, 0], true)],
+            LeafMalformed,
+        ),
+        both(
+            "V-3 two unknown critical extensions",
+            |p| p.custom_extensions = [OF_NOBODY, OF_NOBODY_ELSE].map(|oid| extension(oid, &[5, 0], true)).into(),
             LeafMalformed,
         ),
         both(
@@ -130,7 +136,17 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         let leaf = ca.leaf_with(CT1, flaw);
         assert_eq!(code(judge(&ca, &leaf, &Rules::default())), *baseline, "{name}");
         assert_eq!(code(judge(&ca, &leaf, &strict())), *strictly, "{name}, strict");
+        assert!(strictly.is_none_or(|code| code == TdUnknown || is_told_alone(&leaf, code)), "{name}, explained");
     }
+}
+
+/// Whether `explain` tells the rule of this code by the leaf and what came with it: no bundle, so no path to a root that
+/// could show it as well.
+fn is_told_alone(leaf: &Leaf, code: RejectionCode) -> bool {
+    let findings = explain(&leaf.chain(), None, &strict(), now(), Purpose::Client);
+    findings
+        .iter()
+        .any(|finding| finding.rule == code.rule() && finding.outcome == Outcome::Broken(code.sentence().into()))
 }
 
 fn dns(params: &mut CertificateParams, name: &str) {
@@ -190,13 +206,15 @@ fn what_is_not_one_strict_certificate_is_refused() {
     let bundle = ca.bundle();
     let judge = |chain: &[&[u8]]| code(verify(chain, &bundle, &Rules::default(), now(), Purpose::Client));
     let trailing = [good.chain[0].as_slice(), &[0]].concat();
-    let large = [0; 40 * 1024];
+    let large = [0; 64 * 1024];
     let leaf = good.chain[0].as_slice();
     let cases = [
         ("good", vec![leaf], None),
         ("V-1 none", vec![], Some(NoClientCert)),
+        ("V-2 eight", vec![leaf; 8], Some(IssuerKu)),
         ("V-2 nine", vec![leaf; 9], Some(ChainTooLarge)),
-        ("V-2 too many bytes", vec![leaf, &large, &large], Some(ChainTooLarge)),
+        ("V-2 as many bytes as may be", vec![leaf, &large[leaf.len()..]], Some(ChainInvalid)),
+        ("V-2 one byte more", vec![leaf, &large[leaf.len() - 1..]], Some(ChainTooLarge)),
         ("V-3 trailing byte", vec![&trailing], Some(LeafMalformed)),
         ("V-3 cut off", vec![&leaf[..leaf.len() - 1]], Some(LeafMalformed)),
         ("V-3 empty", vec![&[]], Some(LeafMalformed)),
@@ -253,6 +271,7 @@ fn weak_keys_are_refused() {
     let ca = Ca::root();
     let leaf = ca.leaf_of(CT1, &PKCS_ECDSA_P521_SHA512, |_| ());
     assert_eq!(code(judge(&ca, &leaf, &Rules::default())), Some(WeakKey));
+    assert!(is_told_alone(&leaf, WeakKey));
     for (bits, expected) in [(1024, Some(WeakKey)), (2047, Some(WeakKey)), (2048, None), (8200, Some(WeakKey))] {
         let chain = ca.chain_for(&Rsa::of(bits));
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
@@ -293,8 +312,12 @@ impl PublicKeyData for Rsa {
 #[test]
 fn a_weak_issuer_spoils_the_chain() {
     let ca = Ca::root();
-    let weak = ca.intermediate_of(&PKCS_ECDSA_P521_SHA512);
-    assert_eq!(code(judge(&ca, &weak.leaf(CT1), &Rules::default())), Some(WeakKey));
+    let weak = ca.intermediate_of(&PKCS_ECDSA_P521_SHA512).leaf(CT1);
+    assert_eq!(code(judge(&ca, &weak, &Rules::default())), Some(WeakKey));
+    assert!(is_told_alone(&weak, WeakKey));
+    let mut unneeded = ca.leaf(CT1);
+    unneeded.chain.push(weak.chain[1].clone());
+    assert_eq!(code(judge(&ca, &unneeded, &Rules::default())), Some(WeakKey), "on no path to a root");
 }
 
 /// V-12: no normalisation anywhere.
@@ -375,6 +398,27 @@ fn validity_ends_with_the_last_second_of_not_after() {
     assert_eq!(code(judge(end)), None);
     assert_eq!(code(judge(end.plus(seconds(1)))), Some(Expired));
     assert_eq!(code(judge(now().minus(seconds(3600)))), Some(NotYet));
+}
+
+/// V-28, V-29, V-30: what a rule allows at most, it allows.
+#[test]
+fn the_measures_of_the_rules_include_their_bounds() {
+    let ca = Ca::root();
+    let leaf = ca.leaf(CT1);
+    let rules = Rules::default();
+    let judge = |rules: &Rules, at| verify(&leaf.chain(), &ca.bundle(), rules, at, Purpose::Client);
+    let svid = judge(&rules, now()).expect("valid");
+    let (begin, end, instant) = (svid.not_before(), svid.not_after(), std::time::Duration::from_millis(1));
+    let earliest = begin.minus(rules.not_before_skew);
+    assert_eq!(code(judge(&rules, earliest)), None);
+    assert_eq!(code(judge(&rules, earliest.minus(instant))), Some(NotYet));
+    let last = end.minus(rules.min_remaining);
+    assert_eq!(code(judge(&rules, last)), None);
+    assert_eq!(code(judge(&rules, last.plus(instant))), Some(Expiring));
+    let lifetime = end.since(begin);
+    let of_at_most = |max_svid_lifetime| Rules { max_svid_lifetime, ..rules };
+    assert_eq!(code(judge(&of_at_most(lifetime), now())), None);
+    assert_eq!(code(judge(&of_at_most(lifetime - instant), now())), Some(Lifetime));
 }
 
 #[test]
