@@ -128,7 +128,8 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         both("V-28 expired", |p| valid(p, -3600, -1), Expired),
         both("V-28 not yet", |p| valid(p, 90, 3600), NotYet),
         ("V-28 within the skew", |p| valid(p, 30, 3600), None, None),
-        both("V-29", |p| valid(p, -60, 24 * 3600 + 60), Lifetime),
+        ("V-29 a day and a minute", |p| valid(p, -60, 24 * 3600), None, None),
+        both("V-29", |p| valid(p, -60, 24 * 3600 + 1), Lifetime),
         both("V-30", |p| valid(p, -3600, 20), Expiring),
     ];
     let ca = Ca::root();
@@ -258,6 +259,43 @@ fn only_the_bundle_of_the_claimed_trust_domain_counts() {
     assert_eq!(judge(&theirs.leaf(CT1)), Some(ChainUntrusted), "V-15: a trusted root, but not of this domain");
     assert_eq!(judge(&ours.leaf(of_b)), Some(ChainUntrusted), "V-15: and the other way round");
     assert_eq!(judge(&stranger.leaf(CT1)), Some(ChainUntrusted));
+}
+
+/// What the rules about single certificates refuse first, building the path would refuse too, for the same reason.
+#[test]
+fn path_building_gives_the_reason_of_the_rule_that_it_stands_behind() {
+    let root = Ca::root();
+    let leaf = |flaw: fn(&mut CertificateParams)| root.leaf_with(CT1, flaw);
+    let under = |flaw: fn(&mut CertificateParams)| root.intermediate(flaw).leaf(CT1);
+    let bundle = root.bundle();
+    for (name, leaf, code) in [
+        ("V-19", leaf(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), LeafIsCa),
+        ("V-23", leaf(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), Eku),
+        ("V-24", under(|p| p.is_ca = IsCa::ExplicitNoCa), IssuerKu),
+        ("V-28", leaf(|p| valid(p, -3600, -1)), ChainExpired),
+        ("V-31", root.intermediate_of(&PKCS_ECDSA_P521_SHA512).leaf(CT1), WeakKey),
+    ] {
+        let findings = explain(&leaf.chain(), Some(&bundle), &Rules::default(), now(), Purpose::Client);
+        let path = findings.into_iter().find(|finding| finding.rule == "V-18").expect("asked");
+        assert_eq!(path.outcome, Outcome::Broken(code.sentence().into()), "{name}");
+    }
+}
+
+#[test]
+fn a_root_vouches_from_its_first_moment_to_its_last() {
+    let instant = std::time::Duration::from_millis(1);
+    let bundles = Ca::root_with(|params| valid(params, -600, 600)).bundle();
+    let root = &bundles.roots(&domain()).expect("there")[0];
+    let (begin, end) = (root.not_before, root.not_after);
+    assert_eq!(end.since(begin), seconds(1200));
+    for (name, at, valid) in [
+        ("earlier than the skew", begin.minus(seconds(60)).minus(instant), false),
+        ("within the skew", begin.minus(seconds(60)), true),
+        ("its end", end, true),
+        ("later", end.plus(instant), false),
+    ] {
+        assert_eq!(root.is_valid(at, seconds(60)), valid, "{name}");
+    }
 }
 
 #[test]
