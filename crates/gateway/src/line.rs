@@ -188,6 +188,10 @@ impl Line {
             _ => tracing::warn!(stored, refused, reason = code, "association ended: {}", told(end)),
         }
         let verdict = Verdict::new(Subject::Association, end.decision(), code).detail(told(end));
+        let verdict = match end.denial() {
+            Some(denial) => verdict.row_of(denial).revision(self.house.live.table().revision()),
+            None => verdict,
+        };
         let verdict = match self.tenure.grant() {
             Some(grant) => verdict.grant(grant).titles(grant.proposal()),
             None => verdict,
