@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use access::{Denial, Trust, VerifiedPeer};
+use access::{DenialCode, Trust, VerifiedPeer};
 use model::{SpiffeId, Study, Tenant, Uid};
 use store::Archive;
 use tokio::sync::{Notify, broadcast};
@@ -55,8 +55,8 @@ impl House {
     }
 
     /// Counts a denial against whoever caused it; one too many suspends the identity and ends its associations (C-5).
-    pub(crate) async fn count_denial(&self, peer: &VerifiedPeer, denial: &Denial) {
-        if !suspend::counts(denial.code) {
+    pub(crate) async fn count_denial(&self, peer: &VerifiedPeer, code: DenialCode) {
+        if !suspend::counts(code) {
             return;
         }
         let moment = Moment::now();
