@@ -27,6 +27,8 @@ mod p8_no_patient_data;
 mod proxy;
 mod strangers;
 mod study_rules;
+mod table_columns;
+mod threats;
 mod tls;
 mod trust_reload;
 mod verbs;

@@ -1,7 +1,9 @@
 //! What the promises have in common: starting the house, making instances, and looking at what was kept.
 
 pub(crate) mod archive;
+pub(crate) mod clock;
 pub(crate) mod faketime;
+pub(crate) mod furnish;
 pub(crate) mod instance;
 pub(crate) mod witness;
 

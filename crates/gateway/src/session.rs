@@ -230,11 +230,11 @@ impl Session {
 
     /// C-ECHO is asked again each time, as everything is.
     async fn echo(&mut self, line: &mut Line, request: EchoRequest) -> Result<(), End> {
-        let answer = match self.house.live.table().permit_echo(&self.grant, Moment::now().wall) {
+        let table = self.house.live.table();
+        let answer = match table.permit_echo(&self.grant, Moment::now().wall) {
             Ok(()) => self.association.echoed(request),
             Err(denial) => {
-                let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial).grant(&self.grant);
-                line.deny(verdict).await;
+                line.deny(denied(&denial, &table).grant(&self.grant)).await;
                 self.association.echo_refused(request)
             }
         };
@@ -296,6 +296,8 @@ impl Session {
             Ok(receipt) => stored(receipt),
             Err(refusal) => self.refused(refusal).await,
         };
+        let permitted = instance.iter().filter(|_| outcome.is_ok()).map(|instance| instance.table_revision());
+        let verdict = permitted.fold(verdict, Verdict::revision);
         let verdict = name.iter().fold(verdict.claim(request.claim()), Verdict::name).grant(&self.grant);
         if outcome.is_ok() && self.house.config.profile == Profile::Strict {
             // What cannot be accounted for was not received: the sender sends it again and finds it held.
@@ -340,7 +342,10 @@ impl Session {
             self.house.count_denial(self.grant.peer(), denial).await;
         }
         let verdict = match refusal.denial() {
-            Some(denial) => Verdict::denial(Subject::Instance, Decision::Deny, denial),
+            Some(denial) => {
+                let revision = self.house.live.table().revision();
+                Verdict::denial(Subject::Instance, Decision::Deny, denial).revision(revision)
+            }
             None => {
                 let other = refusal;
                 Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other))

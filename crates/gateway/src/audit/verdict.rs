@@ -237,11 +237,11 @@ impl Verdict {
         self
     }
 
-    /// Adds the row that granted, and the revision of its table.
+    /// Adds the row that granted and the revision of its table, unless it is known that others decided.
     #[must_use]
     pub fn grant(mut self, grant: &Grant) -> Self {
-        self.facts.row = Some(grant.row().id().to_owned());
-        self.facts.policy_revision = Some(grant.table_revision());
+        self.facts.row.get_or_insert_with(|| grant.row().id().to_owned());
+        self.facts.policy_revision.get_or_insert(grant.table_revision());
         self.facts.tenant = Some(grant.tenant().clone());
         self
     }
@@ -251,6 +251,13 @@ impl Verdict {
     pub fn policy(mut self, table: &access::Table) -> Self {
         self.facts.policy_revision = Some(table.revision());
         self.facts.policy_sha256 = Some(table.digest());
+        self
+    }
+
+    /// Adds the revision of the table that decided, where it is not that of the grant.
+    #[must_use]
+    pub fn revision(mut self, revision: u64) -> Self {
+        self.facts.policy_revision = Some(revision);
         self
     }
 
