@@ -24,6 +24,7 @@ mod p6_memory_bounded;
 mod p7_stable_once;
 mod p8_no_patient_data;
 mod proxy;
+mod quotas;
 mod strangers;
 mod study_rules;
 mod table_columns;
