@@ -5,7 +5,7 @@ mod page;
 mod resumption;
 mod runs;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gateway::limbo::{self, Case, Expected, Mint, Profile};
 use gateway::pki::{SVID_LIFETIME, write_pair};
@@ -44,21 +44,27 @@ fn each_vector_is_answered_by_the_receiver_as_by_the_verifier_and_the_page_says_
 
 /// Whether a client can show it, the receiver has keys for it, and it is still true when it gets there.
 fn over_a_socket(case: &Case) -> bool {
-    let revoked = case.rules().contains(&"V-32");
-    case.purpose() == access::Purpose::Client && !case.to_the_second() && !revoked
+    case.purpose() == access::Purpose::Client && !case.to_the_second()
 }
 
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     std::time::SystemTime::now().into()
 }
 
-/// A receiver that trusts the bundles of the suite and knows every identity of theirs.
+/// A receiver that trusts the bundles of the suite, has their revocation lists and the deny-list, and knows every identity of
+/// theirs.
 fn house(mint: &Mint, profile: Profile, dir: &Path) -> House {
+    let config = Some(furnish(mint, profile, dir));
+    House::start(Options { dir: Some(dir.to_owned()), config, ..Options::default() })
+}
+
+/// Writes everything that such a receiver needs. The revocation lists of the bundle with that number are in `NUMBER.crl`.
+pub(crate) fn furnish(mint: &Mint, profile: Profile, dir: &Path) -> PathBuf {
     let bundles = mint.bundles();
     let mut gateway = format!(
         "[receiver]\nlisten = \"127.0.0.1:0\"\nadmin = \"127.0.0.1:0\"\n\
          [identity]\nchain = \"receiver.pem\"\nkey = \"receiver.key\"\nrules = \"{}\"\n\
-         [access]\ntable = \"access.toml\"\n[archive]\ndir = \".\"\n[audit]\nfile = \"audit.jsonl\"\n",
+         [access]\ntable = \"access.toml\"\ndeny_list = \"deny.toml\"\n[archive]\ndir = \".\"\n[audit]\nfile = \"audit.jsonl\"\n",
         profile.as_str()
     );
     let mut table = "revision = 1\n".to_owned();
@@ -67,6 +73,10 @@ fn house(mint: &Mint, profile: Profile, dir: &Path) -> House {
     for (number, bundle) in bundles.iter().enumerate() {
         std::fs::write(dir.join(format!("{number}.pem")), &bundle.pem).expect("ours");
         gateway += &format!("[[trust]]\ndomain = \"{}\"\nbundle = \"{number}.pem\"\n", bundle.domain);
+        if let Some(lists) = &bundle.crls {
+            std::fs::write(dir.join(format!("{number}.crl")), lists).expect("ours");
+            gateway += &format!("crls = [\"{number}.crl\"]\n");
+        }
         table += &format!(
             "[[row]]\nid = \"{number}\"\neffect = \"allow\"\nprefix = \"spiffe://{}/svid/\"\ntenant = \"t{number}\"\n\
              called_aets = [\"LIMBO\"]\ncalling_aets = [\"*\"]\noperations = [\"echo\", \"store\"]\n\
@@ -74,12 +84,13 @@ fn house(mint: &Mint, profile: Profile, dir: &Path) -> House {
             bundle.domain
         );
     }
+    std::fs::write(dir.join("deny.toml"), mint.deny_list()).expect("ours");
     let id = SpiffeId::parse(RECEIVER).expect("a valid ID");
     let issued = Pki::new().authority("gateway.invalid").issue(&id, SVID_LIFETIME, std::time::SystemTime::now());
     write_pair(&issued.expect("an SVID"), &id, &dir.join("receiver.pem"), &dir.join("receiver.key")).expect("ours");
     let config = dir.join("gateway.toml");
     std::fs::write(&config, gateway).and_then(|()| std::fs::write(dir.join("access.toml"), table)).expect("ours");
-    House::start(Options { dir: Some(dir.to_owned()), config: Some(config), ..Options::default() })
+    config
 }
 
 /// What a vector should be answered with, as the page writes it.

@@ -21,14 +21,14 @@ use crate::support::{
     A, B, CALLED, SUCCESS, amend, audited, credentials, house, house_with, portcullis, said, stdout, with_columns,
 };
 
-const ENDPOINT: &str = "vpce-08d2bf15fac5001c9";
-const OTHER_ENDPOINT: &str = "vpce-0123456789abcdef0";
+pub(crate) const ENDPOINT: &str = "vpce-08d2bf15fac5001c9";
+pub(crate) const OTHER_ENDPOINT: &str = "vpce-0123456789abcdef0";
 
-fn source() -> SocketAddr {
+pub(crate) fn source() -> SocketAddr {
     "198.51.100.9:40000".parse().expect("an address")
 }
 
-fn destination() -> SocketAddr {
+pub(crate) fn destination() -> SocketAddr {
     "10.0.0.1:2762".parse().expect("an address")
 }
 

@@ -82,8 +82,8 @@ fn write(rows: &[Row], pairs: &Pairs) -> String {
         page,
         "\n## What breaks two ({})\n\nEvery two of the first table that change different parts of a certificate or chain. \
          Refused by the verifier with the code of\neither: {} of {}. Shown to the receiver over TLS 1.3 and refused so: {} of {}; \
-         the others hold only to the second, are about\nrevocation, or have a chain that is too large, which is refused unread and \
-         without a digest in the log.",
+         the others hold only to the second, or have a chain\nthat is too large, which is refused unread and without a digest in \
+         the log.",
         pairs.all, pairs.functions, pairs.all, pairs.right, pairs.tried
     );
     page += TAIL;
@@ -123,8 +123,8 @@ Written by the test `limbo::` of `tests/limbo.rs` from what it observed (`UPDATE
 [schema/limbo.schema.json](schema/limbo.schema.json).
 
 *function* is `access::verify`. *TLS 1.3* and *TLS 1.2* are what the audit log of a running receiver says after a client has shown the chain in a
-real handshake; an accepted one went on to an association under exactly its SPIFFE ID. A dash: the vector is a server's, or holds only to the second, or
-is about revocation. `(strict)`: with `identity.rules = \"strict\"`. V-02/eighty-kilobytes never comes to the verifier: rustls reads no
+real handshake; an accepted one went on to an association under exactly its SPIFFE ID. A dash: the vector is a server's, or holds only to the second.
+`(strict)`: with `identity.rules = \"strict\"`. V-02/eighty-kilobytes never comes to the verifier: rustls reads no
 handshake message of more than 64 KiB. A path of more than six intermediates is refused by webpki (`chain_invalid`), which is stricter than V-2.
 
 Rules that no certificate can break alone:

@@ -1,13 +1,13 @@
 //! V-33: a client whose SVID has expired does not come back by a session from before.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use testkit::house::{House, eventually};
 use testkit::peer::{Associated, Peer, sample_contexts};
 use testkit::stranger::{Stranger, Tls};
 
-use crate::support::{A, CALLED, SUCCESS, house_with, issue};
+use crate::support::faketime::{Clock, Fake};
+use crate::support::{A, CALLED, SUCCESS, issue};
 
 const HOSPITAL_A: &str = "spiffe://hospital-a.invalid/forwarder";
 const LIFETIME: Duration = Duration::from_secs(600);
@@ -15,19 +15,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// With rustls' own defaults in `access::tls` each of these clients is given a session to come back by, and this fails.
 #[test]
 fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
-    let scratch = tempfile::tempdir().expect("a temporary directory");
-    let clock = scratch.path().join("clock");
-    set(&clock, "+0");
-    let library = library();
-    let house = house_with(
-        &[],
-        &[
-            ("LD_PRELOAD", library.to_str().expect("a path of text")),
-            ("FAKETIME_TIMESTAMP_FILE", clock.to_str().expect("a path of text")),
-            ("FAKETIME_NO_CACHE", "1"),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
-        ],
-    );
+    let clock = Clock::right();
+    let house = clock.house(Fake::Wall, &[]);
     let issued = issue(&house, HOSPITAL_A, LIFETIME);
     let chain = gateway::pki::certificates(&issued.chain_pem);
     let clients = [Tls::V12, Tls::V13].map(|version| Stranger::new(&chain, Some(&issued.key_pem), version));
@@ -42,7 +31,7 @@ fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
         assert_eq!(client.sessions_given(), 0, "nothing to resume with");
     }
     // Twenty minutes on: the SVID has expired, and the receiver's own has not.
-    set(&clock, "+20m");
+    clock.set("+20m");
     for (before, client) in clients.iter().enumerate() {
         assert_eq!(expired(&house), before);
         if let Ok(mut peer) = Peer::connect_as(house.addr(), client) {
@@ -58,17 +47,4 @@ fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
 fn expired(house: &House) -> usize {
     let at_the_door = |line: &&serde_json::Value| line["event"] == "connection" && line["decision"] == "deny";
     house.audit().iter().filter(at_the_door).filter(|line| line["reason"] == "expired").count()
-}
-
-/// Whole or not at all: the receiver reads it whenever it asks for the time.
-fn set(clock: &Path, offset: &str) {
-    let new = clock.with_extension("new");
-    std::fs::write(&new, format!("{offset}\n")).and_then(|()| std::fs::rename(&new, clock)).expect("ours");
-}
-
-/// libfaketime, where Debian puts it.
-fn library() -> PathBuf {
-    let folders = std::fs::read_dir("/usr/lib").expect("there").flatten().map(|entry| entry.path());
-    let found = folders.map(|folder| folder.join("faketime/libfaketime.so.1")).find(|path| path.is_file());
-    found.expect("libfaketime is there: run ./tests/run")
 }

@@ -2,10 +2,12 @@
 
 pub(crate) mod archive;
 pub(crate) mod clock;
+pub(crate) mod faketime;
 pub(crate) mod furnish;
 pub(crate) mod instance;
 pub(crate) mod witness;
 
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,7 +16,7 @@ use gateway::pki::{Authority, Issued};
 use model::SpiffeId;
 use serde_json::Value;
 use testkit::house::{House, Options, eventually};
-use testkit::peer::{Associated, Credentials, Peer, sample_contexts};
+use testkit::peer::{Associated, Credentials, Peer, plain, sample_contexts};
 
 use self::instance::Instance;
 
@@ -122,6 +124,15 @@ impl Bystander {
         let instance = Instance::numbered(BYSTANDERS + self.stored);
         assert_eq!(self.peer.store(&instance.claim(), &instance.data_set()), SUCCESS, "a bystander goes on storing");
     }
+}
+
+/// What the admin listener answers to GET, headers and all.
+pub(crate) fn admin_page(house: &House, path: &str) -> String {
+    let mut socket = plain(house.admin()).expect("the admin listener is up");
+    write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it listens");
+    let mut answer = String::new();
+    socket.read_to_string(&mut answer).expect("text");
+    answer
 }
 
 /// Waits for an audit line with all of these `(key, value)`.

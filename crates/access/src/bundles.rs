@@ -34,8 +34,8 @@ struct Bundle {
 pub(crate) struct Root {
     pub(crate) anchor: TrustAnchor<'static>,
     key_id: Option<Vec<u8>>,
-    not_before: Timestamp,
-    not_after: Timestamp,
+    pub(crate) not_before: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
 impl Root {

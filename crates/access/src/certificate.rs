@@ -210,14 +210,46 @@ fn bit_length(number: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{CT1, Ca};
+
+    fn leaf() -> Vec<u8> {
+        Ca::root().leaf(CT1).chain.swap_remove(0)
+    }
+
+    /// For a leaf, webpki would refuse most of these as well. It never reads an issuer that no path needs.
+    #[test]
+    fn what_is_not_strict_is_not_read() {
+        let good = leaf();
+        let with = |from: &[u8], to: &[u8]| {
+            let at = good.windows(from.len()).position(|bytes| bytes == from).expect("there");
+            [&good[..at], to, &good[at + from.len()..]].concat()
+        };
+        let long_serial = Ca::root().leaf_with(CT1, |params| {
+            params.serial_number = Some(rcgen::SerialNumber::from_slice(&[0x7F; 21]));
+        });
+        assert!(Certificate::read(&good).is_ok());
+        for (name, der) in [
+            ("a byte behind it", [good.as_slice(), &[0]].concat()),
+            ("version 2", with(&[0xA0, 3, 2, 1, 2], &[0xA0, 3, 2, 1, 1])),
+            ("a serial number of 21 octets", long_serial.chain[0].clone()),
+            ("critical by a 1", with(&[1, 1, 0xFF], &[1, 1, 1])),
+        ] {
+            assert!(Certificate::read(&der).is_err(), "{name}");
+        }
+    }
 
     #[test]
     fn only_definite_minimal_lengths_split_off() {
         let long = [&[0x86, 0x81, 0x80][..], &[b'x'; 128]].concat();
+        let longer = [&[0x86, 0x82, 0x01, 0x02][..], &[b'x'; 0x102]].concat();
+        let padded = [&[0x86, 0x82, 0x00, 0x80][..], &[b'x'; 128]].concat();
         let cases: &[(&str, &[u8], bool)] = &[
             ("short form", &[0x86, 0x01, b'x'], true),
             ("empty", &[0x86, 0x00], true),
             ("long form", &long, true),
+            ("two bytes of length", &longer, true),
+            ("two bytes of length, cut off", &longer[..0x105], false),
+            ("leading zero in a length that needs the long form", &padded, false),
             ("long form where short would do", &[0x86, 0x81, 0x01, b'x'], false),
             ("leading zero in the length", &[0x86, 0x82, 0x00, 0x01, b'x'], false),
             ("indefinite", &[0x86, 0x80, 0, 0], false),

@@ -15,7 +15,7 @@ pub(crate) fn is_serial(octets: &[u8]) -> bool {
         [0xFF, next, ..] => *next >= 0x80,
         _ => octets.is_empty(),
     };
-    let sign = usize::from(octets.len() > 1 && octets[0] == 0);
+    let sign = usize::from(octets.first() == Some(&0));
     !needless && octets.len() - sign <= MAX_SERIAL
 }
 
@@ -101,5 +101,32 @@ mod tests {
             assert_eq!(criticality_is_der(&with(boolean)), good, "{name}");
         }
         assert!(criticality_is_der(&[0x30, 0]), "no extensions at all");
+    }
+
+    fn element(tag: u8, content: &[u8]) -> Vec<u8> {
+        let digits: Vec<u8> = content.len().to_be_bytes().into_iter().skip_while(|digit| *digit == 0).collect();
+        let length = match content.len() {
+            0..0x80 => digits,
+            _ => [&[0x80 | u8::try_from(digits.len()).expect("short")], digits.as_slice()].concat(),
+        };
+        [&[tag], length.as_slice(), content].concat()
+    }
+
+    /// Each with one extension that is written as it must be, then one that is critical by a 1.
+    #[test]
+    fn a_wrong_boolean_is_seen_however_long_everything_around_it_is() {
+        let extension = |boolean: &[u8], value: &[u8]| {
+            element(TAG_SEQUENCE, &[&element(0x06, &[0x2A]), boolean, &element(0x04, value)].concat())
+        };
+        for size in [0x7E, 0x7F, 0x80, 0xFF, 0x100, 0x1234, 0xFFFF, 0x1_0000, 0x12_3456, 0x100_0000] {
+            let value = vec![1; size];
+            for (boolean, good) in [([1, 1, 0xFF], true), ([1, 1, 1], false)] {
+                let list = [extension(&[], &value), extension(&boolean, &value)].concat();
+                let tagged = element(TAG_EXTENSIONS, &element(TAG_SEQUENCE, &list));
+                let to_be_signed = [element(0xA0, &[2, 1, 2]), element(0x02, &value), tagged].concat();
+                let signed = [element(TAG_SEQUENCE, &to_be_signed), element(0x03, &[0, 1])].concat();
+                assert_eq!(criticality_is_der(&element(TAG_SEQUENCE, &signed)), good, "{size} {boolean:?}");
+            }
+        }
     }
 }

@@ -217,7 +217,7 @@ impl Table {
     }
 
     /// The tenants with limits, by name.
-    pub(crate) fn limited_tenants(&self) -> impl Iterator<Item = &Tenant> {
+    pub fn limited_tenants(&self) -> impl Iterator<Item = &Tenant> {
         self.tenants.keys()
     }
 

@@ -207,3 +207,58 @@ impl ServerCertVerifier for Verifier {
         ALGORITHMS.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{CT1, Ca, now};
+
+    type Step = fn(&Verifier, &[CertificateDer<'static>; 2]) -> bool;
+
+    /// rustls asks in the right order, with one certificate. It is not what this rests on.
+    #[test]
+    fn a_peer_is_proven_by_one_certificate_and_then_its_signature() {
+        let show: Step = |verifier, [own, _]| verifier.judge(own, &[]).is_ok();
+        let show_other: Step = |verifier, [_, other]| verifier.judge(other, &[]).is_ok();
+        let sign: Step = |verifier, [own, _]| verifier.prove(own, Ok(HandshakeSignatureValid::assertion())).is_ok();
+        let sign_other: Step =
+            |verifier, [_, other]| verifier.prove(other, Ok(HandshakeSignatureValid::assertion())).is_ok();
+        let fail: Step =
+            |verifier, [own, _]| verifier.prove(own, Err(Error::General("a wrong signature".into()))).is_ok();
+        let cases: &[(&str, &[(Step, bool)], bool)] = &[
+            ("both", &[(show, true), (sign, true)], true),
+            ("no signature", &[(show, true)], false),
+            ("no certificate", &[(sign, false)], false),
+            ("nothing", &[], false),
+            ("the key of another certificate", &[(show, true), (sign_other, false)], false),
+            ("a wrong signature", &[(show, true), (fail, false)], false),
+            ("a right one after a wrong one", &[(show, true), (fail, false), (sign, false)], false),
+            ("two certificates", &[(show, true), (show_other, false), (sign, false)], false),
+            ("the same twice", &[(show, true), (show, false), (sign, false)], false),
+            ("another after the proof", &[(show, true), (sign, true), (show_other, false)], false),
+            ("two signatures", &[(show, true), (sign, true), (sign, false)], false),
+        ];
+        let ca = Ca::root();
+        let certificates = [ca.leaf(CT1), ca.leaf(CT1)].map(|leaf| CertificateDer::from(leaf.chain[0].clone()));
+        for (name, steps, proven) in cases {
+            let verifier = Verifier::new(Arc::new(ca.bundle()), Rules::default(), Purpose::Client, None, now());
+            for (at, (step, good)) in steps.iter().enumerate() {
+                assert_eq!(step(&verifier, &certificates), *good, "{name}, step {at}");
+            }
+            assert_eq!(verifier.proven().is_ok(), *proven, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_reason_is_the_one_that_is_remembered() {
+        let ca = Ca::root();
+        let expected = Some(SpiffeId::parse("spiffe://hosp-a.example/other").expect("valid"));
+        let verifier = Verifier::new(Arc::new(ca.bundle()), Rules::default(), Purpose::Client, expected, now());
+        let leaf = CertificateDer::from(ca.leaf(CT1).chain[0].clone());
+        assert!(verifier.judge(&leaf, &[]).is_err());
+        assert!(verifier.prove(&leaf, Ok(HandshakeSignatureValid::assertion())).is_err());
+        let code = |rejection: Option<Rejection>| rejection.map(|rejection| rejection.code);
+        assert_eq!(code(verifier.rejection()), Some(RejectionCode::UnexpectedId));
+        assert_eq!(code(verifier.proven().err()), Some(RejectionCode::UnexpectedId));
+    }
+}

@@ -22,6 +22,7 @@ pub mod receive;
 mod registry;
 mod reload;
 pub mod sample;
+pub mod secrecy;
 pub mod send;
 mod session;
 mod stabilise;

@@ -264,9 +264,9 @@ impl Freshness {
         at.saturating_duration_since(self.began + seen)
     }
 
-    /// Nothing may be decided until this is lifted with `None`.
-    pub(crate) fn bar(&self, why: Option<String>) {
-        *self.barred.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    /// Nothing may be decided from now on.
+    pub(crate) fn bar(&self, why: String) {
+        *self.barred.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
     }
 
     /// # Errors

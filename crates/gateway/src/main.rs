@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use gateway::secrecy::keep_memory_to_ourselves;
 use gateway::verb::{access, audit, certs, dev, receive, send, studies};
 
 // Receiving allocates and frees a chunk for each small instance; this halves what that costs.
@@ -38,13 +40,23 @@ const BLOCKING_THREADS: usize = 16;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    match keep_memory_to_ourselves().context("core dumps cannot be turned off").and_then(|()| run(arguments.verb)) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("portcullis: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .expect("the system gives threads");
-    let outcome = runtime.block_on(async {
-        match arguments.verb {
+    runtime.block_on(async {
+        match verb {
             Verb::Dev(args) => dev::run(args).await,
             Verb::Receive(args) => receive::run(args).await,
             Verb::Send(args) => send::run(args).await,
@@ -53,12 +65,5 @@ fn main() -> ExitCode {
             Verb::Studies(args) => studies::run(args).await,
             Verb::Audit(args) => audit::run(args),
         }
-    });
-    match outcome {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("portcullis: {error:#}");
-            ExitCode::from(2)
-        }
-    }
+    })
 }

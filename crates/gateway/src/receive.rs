@@ -201,23 +201,32 @@ impl Receiver {
     /// # Errors
     /// When something that must never stop did stop.
     pub async fn run(self) -> anyhow::Result<()> {
+        self.run_watched_by(|watcher, house| async move {
+            watcher.keep_fresh(&house.live, &house.config, &house.audit).await;
+        })
+        .await
+    }
+
+    /// As [`Receiver::run`], with what keeps table and certificates fresh: when that ends, however it ends, so does the
+    /// receiver (CV-10).
+    async fn run_watched_by<W>(self, watch: impl FnOnce(Watcher, Arc<House>) -> W) -> anyhow::Result<()>
+    where
+        W: Future<Output = ()> + Send + 'static,
+    {
         let Self { house, listener, admin, metrics, events, mut audit, watcher } = self;
         audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
         let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
-        let mut watcher = tokio::spawn({
-            let house = house.clone();
-            async move { watcher.keep_fresh(&house.live, &house.config, &house.audit).await }
-        });
+        let mut watcher = tokio::spawn(watch(watcher, house.clone()));
         let associations = TaskTracker::new();
         let ended = tokio::select! {
             () = take_callers(&house, &listener, &associations) => Ok(()),
             // A dead watcher must not look like "no change" (CV-10); nor may the others die quietly.
-            _ = &mut watcher => Err(anyhow!("the watcher of table and certificates died")),
-            _ = &mut stabiliser => Err(anyhow!("the stabiliser died")),
-            _ = &mut admin => Err(anyhow!("the admin listener died")),
+            _ = &mut watcher => Err(Died { code: "watcher_dead", what: "watcher of table and certificates" }),
+            _ = &mut stabiliser => Err(Died { code: "stabiliser_dead", what: "stabiliser" }),
+            _ = &mut admin => Err(Died { code: "admin_dead", what: "admin listener" }),
         };
         drop(listener);
         // Not ready from here on, whatever the reason. Without a watcher nothing may be decided any more.
@@ -232,10 +241,25 @@ impl Receiver {
         let _ = tokio::time::timeout(LAST_WORDS, async { tokio::join!(&mut stabiliser, &mut admin) }).await;
         stabiliser.abort();
         admin.abort();
-        house.audit.record(Verdict::new(Subject::Shutdown, Decision::Note, "shutdown")).await;
+        let last = match &ended {
+            Ok(()) => Verdict::new(Subject::Shutdown, Decision::Note, "shutdown"),
+            Err(died) => {
+                Verdict::new(Subject::Shutdown, Decision::Note, died.code).detail(died.to_string()).alert(died.code)
+            }
+        };
+        house.audit.record(last).await;
         audit.finish().await;
-        ended
+        Ok(ended?)
     }
+}
+
+/// Something ended that must never end while anybody is served.
+#[derive(Debug, thiserror::Error)]
+#[error("the {what} died; nobody is served without it")]
+struct Died {
+    /// The reason in the audit log.
+    code: &'static str,
+    what: &'static str,
 }
 
 /// Who must be in front of the DICOM port, if anybody.
@@ -331,3 +355,6 @@ async fn wind_down(house: &House, associations: TaskTracker) {
         associations.wait().await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@
 //! Files are compared by digest: that sees an atomic rename and a symlink swap alike. What cannot be used leaves the previous
 //! set in force, says so, and counts toward its greatest age (CV-9, CV-11).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -55,7 +55,7 @@ pub(crate) async fn load(config: &Config, patience: Duration) -> Result<(Live, W
     let in_force = InForce { table: Arc::new(table), trust: Arc::new(trust), shadow, since: moment.at };
     let freshness = Freshness::new(config.staleness(), config.access.max_staleness, moment.at);
     let (table, trust) = (text.digest(), files.digest());
-    let watcher = Watcher { table, shadow: shadow_digest, trust, agent, reported: [None, None], jump: None };
+    let watcher = Watcher { table, shadow: shadow_digest, trust, agent, reported: BTreeMap::new(), jump: None };
     let live = Live::new(in_force, freshness, Suspensions::new(config.auto_suspend()));
     gauge(&live, moment);
     Ok((live, watcher))
@@ -82,8 +82,8 @@ pub(crate) struct Watcher {
     shadow: Option<Digest>,
     trust: Digest,
     agent: Option<Workload>,
-    /// Each broken state is reported once, not at every look.
-    reported: [Option<Problem>; 2],
+    /// By what is read: each broken state is reported once, not at every look.
+    reported: BTreeMap<&'static str, Problem>,
     jump: Option<Jump>,
 }
 
@@ -99,21 +99,28 @@ impl Watcher {
                 told = hear(agent.as_mut()) => if told.is_err() { return },
                 _ = hang_up.recv() => tracing::info!("SIGHUP: looking at table and certificates"),
             }
-            self.look(live, config, audit).await;
+            self.look(live, config, audit);
         }
     }
 
-    async fn look(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
-        self.look_at_the_clock(live, config, audit).await;
+    /// Waits for nothing: a withdrawal that has been read must not be kept from its callers, not even by an audit log that
+    /// takes no more.
+    fn look(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
+        self.look_at_the_clock(live, config, audit);
         for source in Source::ALL {
             let read = match source {
-                Source::Table => self.refresh_table(live, config, audit).await,
-                Source::Certificates => self.refresh_trust(live, config, audit).await,
+                Source::Table => self.refresh_table(live, config, audit),
+                Source::Certificates => self.refresh_trust(live, config, audit),
             };
             if read.is_ok() {
                 live.freshness().seen(source, self.last_heard(source));
             }
-            self.report(source, read.err(), audit).await;
+            self.report(source.as_str(), read.err(), audit);
+        }
+        // Last, and not counted as a source: what decides nothing holds up nothing.
+        if let Some(path) = &config.access.shadow {
+            let read = self.refresh_shadow(live, config, path);
+            self.report("shadow table", read.err(), audit);
         }
     }
 
@@ -126,11 +133,14 @@ impl Watcher {
         Instant::now().checked_sub(silent).unwrap_or_else(Instant::now)
     }
 
-    /// A clock that was set is reported once; under the strict profile nothing is decided by it.
-    async fn look_at_the_clock(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
+    /// A clock that was set is reported once; under the strict profile nothing is decided by it any more, not even when it is
+    /// right again: a restart is a person's word that it is.
+    fn look_at_the_clock(&mut self, live: &Live, config: &Config, audit: &AuditLog) {
         let jump = clock::jump();
-        if config.profile == Profile::Strict {
-            live.freshness().bar(jump.map(|jump| jump.to_string()));
+        if let Some(jump) = jump
+            && config.profile == Profile::Strict
+        {
+            live.freshness().bar(jump.to_string());
         }
         if let Some(jump) = jump
             && self.jump.is_none()
@@ -138,15 +148,12 @@ impl Watcher {
             metrics::counter!(telemetry::CLOCK_JUMPS).increment(1);
             tracing::error!("{jump}");
             let verdict = Verdict::new(Subject::Policy, Decision::Note, "clock_jumped").detail(jump.to_string());
-            audit.record(verdict.alert("clock_jumped")).await;
+            audit.record_without_waiting(verdict.alert("clock_jumped"));
         }
         self.jump = jump;
     }
 
-    async fn refresh_table(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
-        if let Some(path) = &config.access.shadow {
-            self.refresh_shadow(live, config, path)?;
-        }
+    fn refresh_table(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
         let text = TableText::read(config, &config.access.table)?;
         if text.digest() == self.table {
             return Ok(());
@@ -160,7 +167,7 @@ impl Watcher {
         live.registry.publish(InForce { table: Arc::new(table), since: Instant::now(), ..InForce::clone(&current) });
         self.table = text.digest();
         tracing::info!(from, to, "the access table changed");
-        audit.record(verdict).await;
+        audit.record_without_waiting(verdict);
         Ok(())
     }
 
@@ -176,7 +183,7 @@ impl Watcher {
         Ok(())
     }
 
-    async fn refresh_trust(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
+    fn refresh_trust(&mut self, live: &Live, config: &Config, audit: &AuditLog) -> Result<(), Problem> {
         let files = TrustFiles::read(config, self.agent.as_ref())?;
         if self.trust == files.digest() {
             return Ok(());
@@ -188,22 +195,22 @@ impl Watcher {
         live.registry.publish(InForce { trust, since: Instant::now(), ..InForce::clone(&current) });
         self.trust = files.digest();
         tracing::info!("certificates were loaded again");
-        audit.record(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed")).await;
+        audit.record_without_waiting(Verdict::new(Subject::Policy, Decision::Note, "certificates_changed"));
         Ok(())
     }
 
-    async fn report(&mut self, source: Source, problem: Option<Problem>, audit: &AuditLog) {
-        let reported = &mut self.reported[source as usize];
-        if let Some(problem) = &problem {
-            let what = source.as_str();
-            metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
-            if reported.as_ref() != Some(problem) {
-                tracing::error!("{what}: {problem}; the previous ones stay in force");
-                let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed").alert("reload_failed");
-                audit.record(verdict.detail(format!("{what}: {problem}"))).await;
-            }
+    fn report(&mut self, what: &'static str, problem: Option<Problem>, audit: &AuditLog) {
+        let Some(problem) = problem else {
+            self.reported.remove(what);
+            return;
+        };
+        metrics::counter!(telemetry::RELOAD_FAILURES, "what" => what).increment(1);
+        if self.reported.get(what) != Some(&problem) {
+            tracing::error!("{what}: {problem}; the previous ones stay in force");
+            let verdict = Verdict::new(Subject::Policy, Decision::Note, "reload_failed").alert("reload_failed");
+            audit.record_without_waiting(verdict.detail(format!("{what}: {problem}")));
+            self.reported.insert(what, problem);
         }
-        *reported = problem;
     }
 }
 
@@ -235,7 +242,7 @@ fn remark(trust: &Trust, now: Timestamp) {
     }
 }
 
-/// What is different, by the names of rows.
+/// What is different, by the names of rows and tenants.
 fn differences(old: &Table, new: &Table) -> String {
     let rows = |table: &Table| -> BTreeMap<String, Line> {
         let allowing = table.rows().iter().map(|row| (row.id().to_owned(), Line::Allow(row.clone())));
@@ -243,16 +250,31 @@ fn differences(old: &Table, new: &Table) -> String {
         allowing.chain(denying).collect()
     };
     let (before, after) = (rows(old), rows(new));
-    let named = |word: &str, ids: Vec<&str>| format!("{word}: [{}]", ids.join(", "));
     let added = after.keys().filter(|id| !before.contains_key(*id)).map(String::as_str).collect();
     let removed = before.keys().filter(|id| !after.contains_key(*id)).map(String::as_str).collect();
     let changed = after.iter().filter(|(id, row)| before.get(*id).is_some_and(|before| before != *row));
     let changed = changed.map(|(id, _)| id.as_str()).collect();
-    let mut text = [named("added", added), named("removed", removed), named("changed", changed)].join(", ");
+    let revision = format!("revision: {} → {}", old.revision(), new.revision());
+    let mut text = [revision, named("added", added), named("removed", removed), named("changed", changed)].join(", ");
+    let limited: BTreeSet<_> = old.limited_tenants().chain(new.limited_tenants()).collect();
+    let other = limited.into_iter().filter(|tenant| old.tenant_limits(tenant) != new.tenant_limits(tenant));
+    let other: Vec<_> = other.map(|tenant| tenant.as_str()).collect();
+    if !other.is_empty() {
+        text = format!("{text}, {}", named("tenants", other));
+    }
     if old.is_killed() != new.is_killed() {
         text += if new.is_killed() { ", kill_switch: on" } else { ", kill_switch: off" };
     }
     text
+}
+
+/// Names told of one change; the digest of the table says the rest. A record has a longest line.
+const MOST_NAMED: usize = 50;
+
+fn named(word: &str, names: Vec<&str>) -> String {
+    let more = names.len().saturating_sub(MOST_NAMED);
+    let told = names.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+    if more == 0 { format!("{word}: [{told}]") } else { format!("{word}: [{told} and {more} more]") }
 }
 
 /// A row of either kind.

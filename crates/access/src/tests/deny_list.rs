@@ -1,4 +1,6 @@
 use model::Digest;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use crate::RejectionCode::Revoked;
 use crate::testing::{CT1, Ca, Leaf, now, serial};
@@ -49,6 +51,20 @@ fn whom_the_list_has_is_refused_and_the_note_says_why() {
             let sentence = rejection.to_string();
             assert!(sentence.contains("stolen (SEC-7)") && sentence.contains("V-32"), "{name}: {sentence}");
         }
+    }
+}
+
+/// X.690 §8.1.3: the length of a name takes one, two or three octets.
+#[test]
+fn an_issuer_is_known_by_its_whole_name_however_long_it_is() {
+    for length in [90, 100, 110, 220, 240, 300, 1000] {
+        let root =
+            Ca::root_with(|params| params.distinguished_name.push(rcgen::DnType::OrganizationName, "x".repeat(length)));
+        let leaf = root.leaf(CT1);
+        let (_, parsed) = X509Certificate::from_der(&leaf.chain[0]).expect("a certificate");
+        let (issuer, serial) = (Digest::of(parsed.issuer().as_raw()), hex(&serial(&leaf.chain[0]), ""));
+        let list = format!("[[deny]]\nissuer_sha256 = \"{issuer}\"\nserial = \"{serial}\"");
+        assert_eq!(judge(&root, &leaf, &list).map(|rejection| rejection.code), Some(Revoked), "{length}");
     }
 }
 

@@ -177,6 +177,62 @@ fn an_unfinished_handshake_gives_no_peer() {
     assert_eq!(handshake.finish(&connection).expect_err("nothing happened").code, RejectionCode::Handshake);
 }
 
+/// TLS 1.2 sends its certificate, the proof of its key and the end of the handshake in records of their own.
+#[test]
+fn who_has_not_finished_the_handshake_is_nobody_even_with_a_proven_key() {
+    let ca = Ca::root();
+    let trust = ca.leaf(GATEWAY).trust(ca.bundle());
+    let caller = ca.leaf(CT1);
+    let mut proven = 0;
+    for held_back in 0.. {
+        let handshake = trust.await_caller(now());
+        let mut server = rustls::ServerConnection::new(handshake.config()).expect("usable");
+        let mut client =
+            rustls::ClientConnection::new(caller.stranger(&TLS12), "receiver.invalid".try_into().expect("a name"))
+                .expect("usable");
+        exchange(&mut client, &mut server);
+        let records = records(&mut client);
+        let Some(count) = records.len().checked_sub(held_back).filter(|count| *count > 0) else { break };
+        server.read_tls(&mut records[..count].concat().as_slice()).expect("memory");
+        server.process_new_packets().expect("good so far");
+        proven += usize::from(server.peer_certificates().is_some());
+        assert_eq!(handshake.finish(&server).is_ok(), held_back == 0, "without the last {held_back} records");
+    }
+    assert!(proven > 1, "certificate and proof were seen before the end");
+}
+
+/// The first flight of each side.
+fn exchange(client: &mut rustls::ClientConnection, server: &mut rustls::ServerConnection) {
+    let mut wire = Vec::new();
+    client.write_tls(&mut wire).expect("memory");
+    server.read_tls(&mut wire.as_slice()).expect("memory");
+    server.process_new_packets().expect("a good hello");
+    wire.clear();
+    while server.wants_write() {
+        server.write_tls(&mut wire).expect("memory");
+    }
+    let mut rest = wire.as_slice();
+    while !rest.is_empty() {
+        client.read_tls(&mut rest).expect("memory");
+        client.process_new_packets().expect("a good hello");
+    }
+}
+
+/// What the client has to send, one record at a time (RFC 5246 §6.2.1).
+fn records(client: &mut rustls::ClientConnection) -> Vec<Vec<u8>> {
+    let mut wire = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut wire).expect("memory");
+    }
+    let mut records = Vec::new();
+    while !wire.is_empty() {
+        let length = 5 + usize::from(u16::from_be_bytes([wire[3], wire[4]]));
+        let rest = wire.split_off(length);
+        records.push(std::mem::replace(&mut wire, rest));
+    }
+    records
+}
+
 #[test]
 fn a_call_reaches_exactly_the_receiver_that_was_meant() {
     let ca = Ca::root();

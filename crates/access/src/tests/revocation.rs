@@ -195,6 +195,33 @@ fn a_file_that_is_no_usable_list_refuses_the_whole_set() {
     assert_eq!((error.code(), error), ("crl_unusable", TrustError::CrlOfNobody(other)));
 }
 
+/// A root's name alone is no claim to be signed by it: authorities keep their name when they are renewed.
+#[test]
+fn a_list_of_an_intermediate_that_is_called_like_the_root_is_its_own() {
+    let named = |params: &mut CertificateParams| params.distinguished_name.push(DnType::CommonName, "Same Name");
+    let root = Ca::root_with(named);
+    let issuing = root.intermediate(named);
+    let bundles = with(&root, &[issuing.crl(&[]), root.crl(&[])]);
+    let mut signed: Vec<_> = bundles.crls().map(|crl| crl.signed_by_root).collect();
+    signed.sort_unstable();
+    assert_eq!(signed, [false, true]);
+}
+
+#[test]
+fn the_unusable_list_of_a_file_is_named_by_its_number() {
+    let root = Ca::root();
+    let file = [pem(&root.crl(&[])), pem(&root.crl(&[])), pem(b"rubbish")].concat();
+    let error = root.bundle().with_crls([(domain(), file.as_bytes())]).expect_err("the third");
+    assert!(matches!(error, TrustError::UnusableCrl { number: 3, .. }), "{error}");
+}
+
+#[test]
+fn a_log_shows_how_many_roots_and_lists_a_domain_has() {
+    let root = Ca::root();
+    let bundles = with(&root, &[root.crl(&[]), root.intermediate(|_| ()).crl(&[])]);
+    assert_eq!(format!("{bundles:?}"), format!("{{{:?}: (1, 2)}}", domain()));
+}
+
 #[test]
 fn a_list_that_no_root_signed_is_remarked_on_and_counts_for_nobody_but_its_signer() {
     let (root, stranger) = (Ca::root(), Ca::root());
@@ -202,7 +229,9 @@ fn a_list_that_no_root_signed_is_remarked_on_and_counts_for_nobody_but_its_signe
     let bundles = with(&root, &[stranger.crl(&[&leaf.chain[0]]), root.crl_with(&[], (-60, 600), |_| ())]);
     assert_eq!(judge(&leaf, &bundles), [None; 2]);
     assert_eq!(bundles.remarks(now()).len(), 1);
-    assert_eq!(bundles.remarks(now().plus(seconds(700))).len(), 2, "and one of a list that is over");
+    let end = bundles.crls().map(|crl| crl.next_update).min().expect("two");
+    assert_eq!(bundles.remarks(end.minus(seconds(1))).len(), 1);
+    assert_eq!(bundles.remarks(end).len(), 2, "and one of a list that is over");
 }
 
 fn greet(trust: &Trust, caller: &Leaf) -> VerifiedPeer {

@@ -14,6 +14,7 @@ const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
 const OF_NOBODY: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 1];
+const OF_NOBODY_ELSE: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 2];
 
 fn strict() -> Rules {
     Rules { strictness: Strictness::Strict, ..Rules::default() }
@@ -71,6 +72,11 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
             LeafMalformed,
         ),
         both(
+            "V-3 two unknown critical extensions",
+            |p| p.custom_extensions = [OF_NOBODY, OF_NOBODY_ELSE].map(|oid| extension(oid, &[5, 0], true)).into(),
+            LeafMalformed,
+        ),
+        both(
             "V-3 duplicate extension",
             |p| p.custom_extensions = vec![extension(OF_NOBODY, &[5, 0], false), extension(OF_NOBODY, &[5, 0], false)],
             LeafMalformed,
@@ -122,7 +128,8 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         both("V-28 expired", |p| valid(p, -3600, -1), Expired),
         both("V-28 not yet", |p| valid(p, 90, 3600), NotYet),
         ("V-28 within the skew", |p| valid(p, 30, 3600), None, None),
-        both("V-29", |p| valid(p, -60, 24 * 3600 + 60), Lifetime),
+        ("V-29 a day and a minute", |p| valid(p, -60, 24 * 3600), None, None),
+        both("V-29", |p| valid(p, -60, 24 * 3600 + 1), Lifetime),
         both("V-30", |p| valid(p, -3600, 20), Expiring),
     ];
     let ca = Ca::root();
@@ -130,7 +137,17 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         let leaf = ca.leaf_with(CT1, flaw);
         assert_eq!(code(judge(&ca, &leaf, &Rules::default())), *baseline, "{name}");
         assert_eq!(code(judge(&ca, &leaf, &strict())), *strictly, "{name}, strict");
+        assert!(strictly.is_none_or(|code| code == TdUnknown || is_told_alone(&leaf, code)), "{name}, explained");
     }
+}
+
+/// Whether `explain` tells the rule of this code by the leaf and what came with it: no bundle, so no path to a root that
+/// could show it as well.
+fn is_told_alone(leaf: &Leaf, code: RejectionCode) -> bool {
+    let findings = explain(&leaf.chain(), None, &strict(), now(), Purpose::Client);
+    findings
+        .iter()
+        .any(|finding| finding.rule == code.rule() && finding.outcome == Outcome::Broken(code.sentence().into()))
 }
 
 fn dns(params: &mut CertificateParams, name: &str) {
@@ -190,13 +207,15 @@ fn what_is_not_one_strict_certificate_is_refused() {
     let bundle = ca.bundle();
     let judge = |chain: &[&[u8]]| code(verify(chain, &bundle, &Rules::default(), now(), Purpose::Client));
     let trailing = [good.chain[0].as_slice(), &[0]].concat();
-    let large = [0; 40 * 1024];
+    let large = [0; 64 * 1024];
     let leaf = good.chain[0].as_slice();
     let cases = [
         ("good", vec![leaf], None),
         ("V-1 none", vec![], Some(NoClientCert)),
+        ("V-2 eight", vec![leaf; 8], Some(IssuerKu)),
         ("V-2 nine", vec![leaf; 9], Some(ChainTooLarge)),
-        ("V-2 too many bytes", vec![leaf, &large, &large], Some(ChainTooLarge)),
+        ("V-2 as many bytes as may be", vec![leaf, &large[leaf.len()..]], Some(ChainInvalid)),
+        ("V-2 one byte more", vec![leaf, &large[leaf.len() - 1..]], Some(ChainTooLarge)),
         ("V-3 trailing byte", vec![&trailing], Some(LeafMalformed)),
         ("V-3 cut off", vec![&leaf[..leaf.len() - 1]], Some(LeafMalformed)),
         ("V-3 empty", vec![&[]], Some(LeafMalformed)),
@@ -242,6 +261,43 @@ fn only_the_bundle_of_the_claimed_trust_domain_counts() {
     assert_eq!(judge(&stranger.leaf(CT1)), Some(ChainUntrusted));
 }
 
+/// What the rules about single certificates refuse first, building the path would refuse too, for the same reason.
+#[test]
+fn path_building_gives_the_reason_of_the_rule_that_it_stands_behind() {
+    let root = Ca::root();
+    let leaf = |flaw: fn(&mut CertificateParams)| root.leaf_with(CT1, flaw);
+    let under = |flaw: fn(&mut CertificateParams)| root.intermediate(flaw).leaf(CT1);
+    let bundle = root.bundle();
+    for (name, leaf, code) in [
+        ("V-19", leaf(|p| p.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), LeafIsCa),
+        ("V-23", leaf(|p| p.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth]), Eku),
+        ("V-24", under(|p| p.is_ca = IsCa::ExplicitNoCa), IssuerKu),
+        ("V-28", leaf(|p| valid(p, -3600, -1)), ChainExpired),
+        ("V-31", root.intermediate_of(&PKCS_ECDSA_P521_SHA512).leaf(CT1), WeakKey),
+    ] {
+        let findings = explain(&leaf.chain(), Some(&bundle), &Rules::default(), now(), Purpose::Client);
+        let path = findings.into_iter().find(|finding| finding.rule == "V-18").expect("asked");
+        assert_eq!(path.outcome, Outcome::Broken(code.sentence().into()), "{name}");
+    }
+}
+
+#[test]
+fn a_root_vouches_from_its_first_moment_to_its_last() {
+    let instant = std::time::Duration::from_millis(1);
+    let bundles = Ca::root_with(|params| valid(params, -600, 600)).bundle();
+    let root = &bundles.roots(&domain()).expect("there")[0];
+    let (begin, end) = (root.not_before, root.not_after);
+    assert_eq!(end.since(begin), seconds(1200));
+    for (name, at, valid) in [
+        ("earlier than the skew", begin.minus(seconds(60)).minus(instant), false),
+        ("within the skew", begin.minus(seconds(60)), true),
+        ("its end", end, true),
+        ("later", end.plus(instant), false),
+    ] {
+        assert_eq!(root.is_valid(at, seconds(60)), valid, "{name}");
+    }
+}
+
 #[test]
 fn a_bundle_whose_roots_have_expired_vouches_for_nobody() {
     let ca = Ca::root_with(|params| valid(params, -7200, -3600));
@@ -253,6 +309,7 @@ fn weak_keys_are_refused() {
     let ca = Ca::root();
     let leaf = ca.leaf_of(CT1, &PKCS_ECDSA_P521_SHA512, |_| ());
     assert_eq!(code(judge(&ca, &leaf, &Rules::default())), Some(WeakKey));
+    assert!(is_told_alone(&leaf, WeakKey));
     for (bits, expected) in [(1024, Some(WeakKey)), (2047, Some(WeakKey)), (2048, None), (8200, Some(WeakKey))] {
         let chain = ca.chain_for(&Rsa::of(bits));
         let chain: Vec<&[u8]> = chain.iter().map(Vec::as_slice).collect();
@@ -293,8 +350,12 @@ impl PublicKeyData for Rsa {
 #[test]
 fn a_weak_issuer_spoils_the_chain() {
     let ca = Ca::root();
-    let weak = ca.intermediate_of(&PKCS_ECDSA_P521_SHA512);
-    assert_eq!(code(judge(&ca, &weak.leaf(CT1), &Rules::default())), Some(WeakKey));
+    let weak = ca.intermediate_of(&PKCS_ECDSA_P521_SHA512).leaf(CT1);
+    assert_eq!(code(judge(&ca, &weak, &Rules::default())), Some(WeakKey));
+    assert!(is_told_alone(&weak, WeakKey));
+    let mut unneeded = ca.leaf(CT1);
+    unneeded.chain.push(weak.chain[1].clone());
+    assert_eq!(code(judge(&ca, &unneeded, &Rules::default())), Some(WeakKey), "on no path to a root");
 }
 
 /// V-12: no normalisation anywhere.
@@ -375,6 +436,27 @@ fn validity_ends_with_the_last_second_of_not_after() {
     assert_eq!(code(judge(end)), None);
     assert_eq!(code(judge(end.plus(seconds(1)))), Some(Expired));
     assert_eq!(code(judge(now().minus(seconds(3600)))), Some(NotYet));
+}
+
+/// V-28, V-29, V-30: what a rule allows at most, it allows.
+#[test]
+fn the_measures_of_the_rules_include_their_bounds() {
+    let ca = Ca::root();
+    let leaf = ca.leaf(CT1);
+    let rules = Rules::default();
+    let judge = |rules: &Rules, at| verify(&leaf.chain(), &ca.bundle(), rules, at, Purpose::Client);
+    let svid = judge(&rules, now()).expect("valid");
+    let (begin, end, instant) = (svid.not_before(), svid.not_after(), std::time::Duration::from_millis(1));
+    let earliest = begin.minus(rules.not_before_skew);
+    assert_eq!(code(judge(&rules, earliest)), None);
+    assert_eq!(code(judge(&rules, earliest.minus(instant))), Some(NotYet));
+    let last = end.minus(rules.min_remaining);
+    assert_eq!(code(judge(&rules, last)), None);
+    assert_eq!(code(judge(&rules, last.plus(instant))), Some(Expiring));
+    let lifetime = end.since(begin);
+    let of_at_most = |max_svid_lifetime| Rules { max_svid_lifetime, ..rules };
+    assert_eq!(code(judge(&of_at_most(lifetime), now())), None);
+    assert_eq!(code(judge(&of_at_most(lifetime - instant), now())), Some(Lifetime));
 }
 
 #[test]

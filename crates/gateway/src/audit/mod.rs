@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 
 pub use chain::Head;
@@ -39,6 +40,8 @@ use crate::house::House;
 
 /// Verdicts that may wait for the disk; about 2 MB. A full queue makes the decider wait.
 const QUEUE: usize = 2048;
+
+const GONE: &str = "the audit writer is gone; a verdict was not recorded";
 
 /// The verdict is not durable: the log cannot be written now. It may still be written later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -124,10 +127,31 @@ impl AuditLog {
 
     /// Hands a verdict to the writer; waits while the queue is full.
     pub async fn record(&self, verdict: Verdict) {
-        let verdict = self.prepared(verdict);
-        if self.queue.send(Entry::Verdict(verdict)).await.is_err() {
-            tracing::error!("the audit writer is gone; a verdict was not recorded");
+        self.hand_over(Entry::Verdict(self.prepared(verdict))).await;
+    }
+
+    /// As [`AuditLog::record`], for who must not wait: while the queue is full a task of its own waits in its place. For what
+    /// our own operator causes, never for what a peer can repeat.
+    pub(crate) fn record_without_waiting(&self, verdict: Verdict) {
+        let (log, entry) = (self.clone(), Entry::Verdict(self.prepared(verdict)));
+        match self.queue.try_send(entry) {
+            Ok(()) => {}
+            Err(TrySendError::Full(entry)) => drop(tokio::spawn(async move { log.hand_over(entry).await })),
+            Err(TrySendError::Closed(_)) => tracing::error!("{GONE}"),
         }
+    }
+
+    async fn hand_over(&self, entry: Entry) {
+        if self.queue.send(entry).await.is_err() {
+            tracing::error!("{GONE}");
+        }
+    }
+
+    /// A log whose disk hangs: it has room for one verdict, and nobody takes it.
+    #[cfg(test)]
+    pub(crate) fn stuck() -> (Self, impl Sized) {
+        let (queue, entries) = mpsc::channel(1);
+        (Self { queue, healthy: Arc::default(), uids: Arc::new(Uids::Clear), repository: None }, entries)
     }
 
     /// As [`AuditLog::record`], and returns when the line is in the file and durable.

@@ -48,8 +48,8 @@ impl Home {
         Self::with("", |_| ()).await
     }
 
-    async fn look(&mut self) {
-        self.watcher.look(&self.live, &self.config, &self.audit).await;
+    fn look(&mut self) {
+        self.watcher.look(&self.live, &self.config, &self.audit);
     }
 
     fn write(&self, file: &str, content: &str) {
@@ -58,7 +58,7 @@ impl Home {
 
     /// Whether the last look left this source unread.
     fn failed(&self, source: Source) -> bool {
-        self.watcher.reported[source as usize].is_some()
+        self.watcher.reported.contains_key(source.as_str())
     }
 
     fn revision(&self) -> u64 {
@@ -73,7 +73,7 @@ async fn a_bundle_that_changes_while_the_gateway_starts_is_seen() {
     // Between reading everything and the first look for changes.
     fs::remove_dir_all(home.dir.path().join("certs/hospital-a.invalid")).expect("it is there");
     pki::ensure(&home.dir.path().join("certs"), SystemTime::now()).expect("it is writable");
-    home.look().await;
+    home.look();
     assert!(!Arc::ptr_eq(&before, &home.live.trust()), "the new bundle is in force");
 }
 
@@ -86,7 +86,7 @@ async fn a_table_that_cannot_be_used_leaves_the_old_one_in_force_and_grows_stale
         ("an older revision", "revision = 0"),
     ] {
         home.write("access.toml", text);
-        home.look().await;
+        home.look();
         assert!(home.failed(Source::Table), "{name}");
         assert_eq!(home.revision(), 1, "{name}");
     }
@@ -95,7 +95,7 @@ async fn a_table_that_cannot_be_used_leaves_the_old_one_in_force_and_grows_stale
     let late = Instant::now() + home.config.access.max_staleness + Duration::from_secs(1);
     assert_eq!(home.live.freshness().still_fresh(late).expect_err("stale").code, access::DenialCode::PolicyStale);
     home.write("access.toml", "revision = 2");
-    home.look().await;
+    home.look();
     assert!(!home.failed(Source::Table));
     assert_eq!(home.revision(), 2);
 }
@@ -108,12 +108,12 @@ async fn trust_that_cannot_be_used_leaves_the_old_set_in_force() {
     let good = fs::read_to_string(home.dir.path().join(bundle)).expect("it is there");
     for (name, text) in [("empty", ""), ("no PEM", "-----BEGIN"), ("a private key", "-----BEGIN PRIVATE KEY-----\n")] {
         home.write(bundle, text);
-        home.look().await;
+        home.look();
         assert!(home.failed(Source::Certificates), "{name}");
         assert!(Arc::ptr_eq(&before, &home.live.trust()), "{name}");
     }
     home.write(bundle, &good);
-    home.look().await;
+    home.look();
     assert!(!home.failed(Source::Certificates));
 }
 
@@ -124,7 +124,7 @@ async fn a_spiffe_bundle_never_goes_back_to_an_older_sequence() {
     let mut home = Home::with("", |dir| fs::write(dir.join(bundle), NUMBERED(7)).expect("it is writable")).await;
     for (sequence, refused) in [(6, true), (8, false), (7, true)] {
         home.write(bundle, &NUMBERED(sequence));
-        home.look().await;
+        home.look();
         assert_eq!(home.failed(Source::Certificates), refused, "{sequence}");
     }
 }
@@ -134,7 +134,7 @@ async fn the_strict_profile_wants_the_revision_raised_with_every_change() {
     for (profile, refused) in [("", false), ("profile = \"strict\"\n", true)] {
         let mut home = Home::with(profile, |_| ()).await;
         home.write("access.toml", "# Changed.\nrevision = 1\n");
-        home.look().await;
+        home.look();
         assert_eq!(home.failed(Source::Table), refused, "{profile:?}");
     }
 }
@@ -161,14 +161,68 @@ async fn a_signed_table_is_taken_only_with_its_signature() {
     })
     .await;
     home.write("access.toml", "revision = 2\n");
-    home.look().await;
+    home.look();
     assert!(home.failed(Source::Table), "the signature is of another text");
     assert_eq!(home.revision(), 1);
     fs::write(home.dir.path().join("access.toml.sig"), sign("revision = 2\n")).expect("it is writable");
-    home.look().await;
+    home.look();
     assert!(!home.failed(Source::Table), "a signature that is put right is seen too");
     assert_eq!(home.revision(), 2);
     fs::remove_file(home.dir.path().join("access.toml.sig")).expect("it is there");
-    home.look().await;
+    home.look();
     assert!(home.failed(Source::Table), "without a signature");
+}
+
+#[tokio::test]
+async fn a_shadow_table_that_cannot_be_used_keeps_no_change_of_the_table_from_coming_into_force() {
+    let mut home = Home::with("", |home| {
+        let config = GATEWAY.replace("poll =", "shadow = \"next.toml\"\npoll =");
+        fs::write(home.join("gateway.toml"), config).expect("it is writable");
+        fs::write(home.join("next.toml"), "revision = 1\n").expect("it is writable");
+    })
+    .await;
+    home.write("next.toml", "revision = ");
+    home.write("access.toml", "revision = 2\nkill_switch = true\n");
+    home.look();
+    assert!(home.live.table().is_killed(), "what decides nothing holds up no withdrawal");
+    assert!(!home.failed(Source::Table), "nor does the table grow stale by it");
+    assert!(home.watcher.reported.contains_key("shadow table"), "and it is told");
+    assert!(home.live.registry.in_force().shadow.is_some(), "the shadow of before goes on");
+    home.write("next.toml", "revision = 2\n");
+    home.look();
+    assert!(!home.watcher.reported.contains_key("shadow table"));
+    let revision = home.live.registry.in_force().shadow.as_ref().map(|shadow| shadow.revision());
+    assert_eq!(revision, Some(2));
+}
+
+#[tokio::test]
+async fn an_audit_log_that_takes_nothing_holds_up_no_withdrawal() {
+    let mut home = Home::new().await;
+    let (stuck, _kept) = AuditLog::stuck();
+    home.audit = stuck;
+    for (revision, text) in [(2, "revision = 2\n"), (0, "revision = "), (3, "revision = 3\nkill_switch = true\n")] {
+        home.write("access.toml", text);
+        home.look();
+        assert_eq!(home.failed(Source::Table), revision == 0, "revision {revision}");
+    }
+    assert!(home.live.table().is_killed());
+}
+
+#[test]
+fn a_change_of_the_table_is_told_in_a_line_of_bounded_length() {
+    let row = |number: usize| {
+        format!(
+            "[[row]]\nid = \"row-{number}\"\neffect = \"allow\"\nidentity = \"spiffe://a.invalid/{number}\"\ntenant = \"a\"\n"
+        )
+    };
+    let table = |head: &str, rows: usize| {
+        let rows: String = (0..rows).map(row).collect();
+        Table::parse(&format!("{head}{rows}")).expect("valid")
+    };
+    let told = differences(&table("revision = 1\n", 0), &table("revision = 2\n", 500));
+    assert!(told.starts_with("revision: 1 → 2, added: [row-0, row-1, "), "{told}");
+    assert!(told.contains("and 450 more"), "{told}");
+    let quota = "[[tenant]]\nname = \"a\"\nmax_associations = 1\n";
+    let (before, after) = (table("revision = 2\n", 1), table(&format!("revision = 3\n{quota}"), 1));
+    assert!(differences(&before, &after).contains("tenants: [a]"), "{}", differences(&before, &after));
 }
