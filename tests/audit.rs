@@ -228,10 +228,10 @@ fn hidden_uids_are_nowhere_in_the_log_and_can_be_found_with_the_key() {
 }
 
 /// Files may grow to so many bytes: the system's own way to have a write fail in the middle of a line, for any user.
-const FULL: usize = 16 << 20;
+pub(crate) const FULL: usize = 16 << 20;
 
 /// A log of that chain which lacks `room` bytes to [`FULL`].
-fn write_big_log(path: &Path, room: usize) {
+pub(crate) fn write_big_log(path: &Path, room: usize) {
     let (mut text, mut prev) = (String::new(), Digest::parse(&"0".repeat(64)).expect("64 digits"));
     for seq in 1.. {
         let line = |padding: usize| {
