@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditLog, Decision, Subject, Verdict};
 use crate::config::Config;
+use crate::crowd::{Callers, Refusals};
 use crate::live::{Live, Moment, Ring};
 use crate::quotas::Quotas;
 use crate::{suspend, telemetry};
@@ -27,6 +28,8 @@ pub struct House {
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) arrivals: Arrivals,
     pub(crate) endpoints: Endpoints,
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) refusals: Refusals,
     /// Every event as it is published; for those who watch from inside the process.
     pub stable: broadcast::Sender<study::Event>,
     /// Cancelled on SIGTERM: nobody new, and associations end at a message boundary.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::Trust;
 use anyhow::{Context as _, anyhow};
@@ -18,6 +18,7 @@ use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
 use crate::config::{Config, Profile, ProxyProtocol, Receiver as Door};
+use crate::crowd::{self, Refusals};
 use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
@@ -166,6 +167,8 @@ impl Receiver {
             audit,
             quotas: Arc::new(Quotas::default()),
             endpoints: Endpoints::default(),
+            callers: Arc::default(),
+            refusals: Refusals::default(),
             arrivals: Arrivals::default(),
             stable: broadcast::Sender::new(STABLE_BACKLOG),
             drain: CancellationToken::new(),
@@ -326,9 +329,26 @@ async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
     let guest = house.enter();
     let limit = house.config.receiver.handshake_timeout;
     match incoming.handshake(&guest.vouched, limit, clock::now()).await {
-        Ok(connection) => session::attend(house, connection, guest).await,
+        Ok(connection) => {
+            let (id, most) = (connection.peer().id().clone(), house.config.receiver.most_of_one_identity());
+            match house.callers.hold(&id, most) {
+                Some(_held) => session::attend(house, connection, guest).await,
+                None => too_many_of_one(&house, connection).await,
+            }
+        }
         Err(refused) => turned_away(&house, refused).await,
     }
+}
+
+/// D1: one identity must not take every connection from the others. The request is not waited for.
+async fn too_many_of_one(house: &House, mut connection: transport::Connection) {
+    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => "connection_limit").increment(1);
+    tracing::warn!(peer = %connection.peer().id(), "connection refused: this identity has as many as it may");
+    let verdict = Verdict::new(Subject::Connection, Decision::Deny, "connection_limit");
+    let verdict =
+        verdict.detail("the identity has as many connections as receiver.max_connections_per_identity allows");
+    house.audit.record(verdict.peer(connection.peer(), connection.origin())).await;
+    connection.close().await;
 }
 
 async fn turned_away(house: &House, Refused { origin, because }: Refused) {
@@ -341,7 +361,18 @@ async fn turned_away(house: &House, Refused { origin, because }: Refused) {
     tracing::warn!(peer = %origin.socket, source, vpce, reason = because.code(), "connection refused: {because}");
     let verdict = match &because {
         RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
-        other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
+        other => {
+            match house.refusals.one_more(Instant::now()) {
+                crowd::Line::Folded => return,
+                crowd::Line::Written { folded: 0 } => {}
+                crowd::Line::Written { folded } => {
+                    let detail = format!("{folded} refused connections were counted and not written one by one");
+                    let verdict = Verdict::new(Subject::Connection, Decision::Note, "refusals_folded").detail(detail);
+                    house.audit.record(verdict.alert("connection_flood")).await;
+                }
+            }
+            Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string())
+        }
     };
     house.audit.record(verdict.origin(&origin)).await;
 }
