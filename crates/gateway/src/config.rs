@@ -531,6 +531,7 @@ impl Config {
             ),
             say("observe mode", "refused", "allowed, and warned about"),
             say("a changed table of the same revision", "refused", "accepted"),
+            say("a table that others can write, unsigned", "refused", "accepted, and warned about"),
             say("wrong AE title", "rejected like a stranger, 1/1/1", "told which: 1/1/7 or 1/1/3"),
             say(
                 "audit log cannot be written",

@@ -110,6 +110,7 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
     lines.extend(revocation_lines(&trust, config));
     lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
+    lines.extend(reload::open_to_others(config).map(|warning| format!("warning    {warning}")));
     lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
