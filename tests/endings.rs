@@ -256,3 +256,14 @@ fn a_caller_that_never_says_a_word_does_not_hold_up_the_end() {
     assert_eq!(house.terminate().code(), Some(0));
     drop((no_handshake, no_request));
 }
+
+/// Fails if the signals are caught by the time that callers are taken, and not by the time that somebody is told of the port.
+#[test]
+fn a_signal_right_after_the_start_is_answered_like_any_other() {
+    for _ in 0..5 {
+        let mut house = house();
+        let hung_up = std::process::Command::new("kill").arg("-HUP").arg(house.pid().to_string()).status();
+        assert!(hung_up.expect("kill(1) is there").success());
+        assert_eq!(house.terminate().code(), Some(0));
+    }
+}

@@ -10,7 +10,7 @@ use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Archive, EventLog, LocalOptions, OpenError};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +35,7 @@ pub struct Receiver {
     events: EventLog,
     audit: AuditWriter,
     watcher: Watcher,
+    signals: Signals,
 }
 
 /// Everything that a receiver needs, read and opened.
@@ -175,7 +176,7 @@ impl Receiver {
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher })
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals: Signals::catch() })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -217,7 +218,7 @@ impl Receiver {
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        let Self { house, listener, admin, metrics, events, mut audit, watcher } = self;
+        let Self { house, listener, admin, metrics, events, mut audit, watcher, signals } = self;
         audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
@@ -226,7 +227,7 @@ impl Receiver {
         let mut watcher = tokio::spawn(watch(watcher, house.clone()));
         let associations = TaskTracker::new();
         let ended = tokio::select! {
-            () = take_callers(&house, &listener, &associations) => Ok(()),
+            () = take_callers(&house, &listener, &associations, signals) => Ok(()),
             // A dead watcher must not look like "no change" (CV-10); nor may the others die quietly.
             _ = &mut watcher => Err(Died { code: "watcher_dead", what: "watcher of table and certificates" }),
             _ = &mut stabiliser => Err(Died { code: "stabiliser_dead", what: "stabiliser" }),
@@ -279,8 +280,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const STABLE_BACKLOG: usize = 256;
 
 /// Accepts until the house drains.
-async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &TaskTracker) {
-    let stop = stop_signal(house);
+async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &TaskTracker, signals: Signals) {
+    let stop = stop_signal(house, signals);
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -304,9 +305,23 @@ async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &Ta
 /// Before the next try after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn stop_signal(house: &House) {
-    let mut terminate = signal(SignalKind::terminate()).expect("the runtime handles signals");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime handles signals");
+/// What ends us, caught from before anybody can know that we listen: until then a signal kills.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn catch() -> Self {
+        let catch = |kind| signal(kind).expect("the runtime handles signals");
+        // From here on it kills nobody. Who acts on it looks at everything first, so that one that comes early is not missed.
+        drop(catch(SignalKind::hangup()));
+        Self { terminate: catch(SignalKind::terminate()), interrupt: catch(SignalKind::interrupt()) }
+    }
+}
+
+async fn stop_signal(house: &House, signals: Signals) {
+    let Signals { mut terminate, mut interrupt } = signals;
     let signal = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "SIGINT",
