@@ -10,14 +10,14 @@ use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::PrometheusHandle;
 use store::{Archive, EventLog, LocalOptions, OpenError};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
-use crate::config::{Config, Profile, ProxyProtocol, Receiver as Door};
+use crate::config::{Config, ProxyProtocol, Receiver as Door};
 use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
@@ -34,6 +34,7 @@ pub struct Receiver {
     events: EventLog,
     audit: AuditWriter,
     watcher: Watcher,
+    signals: Signals,
 }
 
 /// Everything that a receiver needs, read and opened.
@@ -105,7 +106,7 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("proxy      {}", proxy_mode(&config.receiver)),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
-    lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
+    lines.push(format!("profile    {}", config.profile.as_str()));
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
     lines.extend(revocation_lines(&trust, config));
     lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
@@ -171,7 +172,9 @@ impl Receiver {
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher })
+        // Before anybody is told the address: who knows it may end us.
+        let signals = Signals::taken();
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -213,16 +216,17 @@ impl Receiver {
     where
         W: Future<Output = ()> + Send + 'static,
     {
-        let Self { house, listener, admin, metrics, events, mut audit, watcher } = self;
+        let Self { house, listener, admin, metrics, events, mut audit, watcher, signals } = self;
         audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
+        let start = start.profile(house.config.profile.as_str());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
         let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
         let mut watcher = tokio::spawn(watch(watcher, house.clone()));
         let associations = TaskTracker::new();
         let ended = tokio::select! {
-            () = take_callers(&house, &listener, &associations) => Ok(()),
+            () = take_callers(&house, &listener, &associations, signals) => Ok(()),
             // A dead watcher must not look like "no change" (CV-10); nor may the others die quietly.
             _ = &mut watcher => Err(Died { code: "watcher_dead", what: "watcher of table and certificates" }),
             _ = &mut stabiliser => Err(Died { code: "stabiliser_dead", what: "stabiliser" }),
@@ -275,8 +279,8 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const STABLE_BACKLOG: usize = 256;
 
 /// Accepts until the house drains.
-async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &TaskTracker) {
-    let stop = stop_signal(house);
+async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &TaskTracker, signals: Signals) {
+    let stop = stop_signal(house, signals);
     tokio::pin!(stop);
     loop {
         tokio::select! {
@@ -300,22 +304,38 @@ async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &Ta
 /// Before the next try after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-async fn stop_signal(house: &House) {
-    let mut terminate = signal(SignalKind::terminate()).expect("the runtime handles signals");
-    let mut interrupt = signal(SignalKind::interrupt()).expect("the runtime handles signals");
+/// The signals that end a receiver. From when they are taken on, none is lost and none kills.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn taken() -> Self {
+        let taken = |kind| signal(kind).expect("the runtime handles signals");
+        // The watcher looks when it begins; a SIGHUP before that need only not kill.
+        drop(taken(SignalKind::hangup()));
+        Self { terminate: taken(SignalKind::terminate()), interrupt: taken(SignalKind::interrupt()) }
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+async fn stop_signal(house: &House, mut signals: Signals) {
     let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        signal = signals.next() => signal,
         () = house.drain.cancelled() => return,
     };
     tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
     let halt = house.halt.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         halt.cancel();
     });
 }
