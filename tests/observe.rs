@@ -139,6 +139,7 @@ fn a_shadow_table_decides_nothing_and_tells_where_it_would_have() {
     let line = audited(&house, &[("event", "instance"), ("decision", "observe"), ("reason", "shadow_deny")]);
     let told = line["detail"].as_str().is_some_and(|detail| detail.contains("modality"));
     assert!(told && line["spiffe_id"] == ID_A, "{line}");
+    assert_eq!(count(&house, &[("reason", "shadow_allow")]), 0);
     assert_eq!(asks(&house, CALLED, "NEW").1, Associated::Rejected(1, 1, 3), "by the table in force");
     audited(&house, &[("event", "association"), ("decision", "observe"), ("reason", "shadow_allow")]);
     assert_others_are_served(&house);
@@ -196,7 +197,7 @@ fn a_shadow_table_may_be_named_on_the_command_line_and_must_be_one() {
     std::fs::write(file("broken.toml"), "revision = 1\n[[row]]\nid = 7\n").expect("ours");
     let (config, broken) = (text("gateway.toml"), text("broken.toml"));
     let output = portcullis(&["receive", "--check", "--config", &config, "--shadow", &broken]);
-    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("broken.toml"), "{}", said(&output));
     std::fs::write(file("next.toml"), without_row(&table_of(&house), "hospital-a")).expect("ours");
     let shadowed = House::start(Options {

@@ -102,7 +102,7 @@ fn a_key_that_is_looser_than_the_profile_keeps_the_gateway_from_starting() {
     ] {
         left.edited("gateway.toml", |_| good.replacen(from, to, 1));
         let output = left.receive(&[]);
-        assert_eq!(output.status.code(), Some(1), "{key}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{key}: {}", said(&output));
         let told = said(&output);
         assert!(told.contains(key) && told.contains("looser than the strict profile"), "{key}: {told}");
     }
@@ -122,7 +122,7 @@ fn a_table_that_leaves_questions_open_is_refused_at_the_start_and_while_it_runs(
     let below =
         with_key(&good, "allow_prefix = [\"hospital-a.invalid\"]").replace(&format!("identity = \"{ID_A}\""), prefix);
     cases.extend([
-        ("approved_by", with_row(&good, "hospital-a", "approved_by = \"ann\"")),
+        ("approved by the person who wrote it", with_row(&good, "hospital-a", "approved_by = \"ann\"")),
         ("only observes", with_row(&good, "hospital-a", "mode = \"observe\"")),
         ("only observes", with_key(&good, "mode = \"observe\"")),
         ("sop_classes", below),
@@ -130,7 +130,7 @@ fn a_table_that_leaves_questions_open_is_refused_at_the_start_and_while_it_runs(
     for (says, table) in &cases {
         left.edited("access.toml", |_| table.clone());
         let output = left.receive(&["--check"]);
-        assert_eq!(output.status.code(), Some(1), "{says}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{says}: {}", said(&output));
         assert!(said(&output).contains("the strict profile refuses it"), "{says}: {}", said(&output));
         assert!(said(&output).contains(says), "{says}: {}", said(&output));
     }
@@ -152,7 +152,7 @@ fn a_change_without_a_new_revision_is_refused_and_a_good_one_is_taken() {
     let failed = audited(&house, &[("event", "policy"), ("reason", "reload_failed")]);
     assert!(failed["detail"].as_str().is_some_and(|detail| detail.contains("still revision 1")), "{failed}");
     let_in(&house, "the previous one stays");
-    put(&house, &without_row(&base, "hospital-a"));
+    put(&house, &with_row(&without_row(&base, "hospital-a"), "hospital-b", "ticket = \"CHG-2\""));
     assert_eq!(asks(&house, CALLED, A).1, Associated::Rejected(1, 1, 1));
     let loose = quick();
     edit(&loose.dir().join("access.toml"), |table| without_row(&table, "hospital-a"));

@@ -139,7 +139,7 @@ fn without_a_good_signature_the_gateway_does_not_start() {
             None => fs::remove_file(signature(&house)).expect("ours"),
         }
         let output = start();
-        assert_eq!(output.status.code(), Some(1), "{name}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(2), "{name}: {}", said(&output));
         assert!(said(&output).contains(says), "{name}: {}", said(&output));
     }
     fs::write(signature(&house), signer.sign(&table(&house))).expect("ours");

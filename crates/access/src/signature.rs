@@ -25,7 +25,7 @@ pub enum SignatureError {
     Wrong,
 }
 
-/// Checks that `signature` (Ed25519: 64 raw bytes, or their hex or base64 with white space around) was made over exactly
+/// Checks that `signature` (Ed25519: 64 raw bytes, or their hex or base64, with white space anywhere) was made over exactly
 /// `text`, with the private key of `public_key_pem` (SubjectPublicKeyInfo in PEM, RFC 8410).
 ///
 /// # Errors
@@ -41,8 +41,9 @@ fn raw(signature: &[u8]) -> Option<[u8; SIGNATURE_LENGTH]> {
     if let Ok(raw) = signature.try_into() {
         return Some(raw);
     }
-    let text = std::str::from_utf8(signature).ok()?.trim_ascii();
-    let bytes = hex(text).or_else(|| BASE64_STANDARD.decode(text).ok())?;
+    // Programs that write base64 break its lines.
+    let text: String = std::str::from_utf8(signature).ok()?.split_ascii_whitespace().collect();
+    let bytes = hex(&text).or_else(|| BASE64_STANDARD.decode(&text).ok())?;
     bytes.try_into().ok()
 }
 
@@ -83,11 +84,14 @@ mod tests {
         let signature = key.sign(TEXT).expect("signed");
         let changed = [&signature[..63], &[signature[63] ^ 1]].concat();
         let encoded = format!("{}\n", BASE64_STANDARD.encode(&signature));
+        let (begin, end) = encoded.split_at(64);
+        let wrapped = format!("{begin}\r\n{end}");
         let hex: String = signature.iter().map(|byte| format!("{byte:02x}")).collect();
         use SignatureError::*;
         let cases: &[(&str, &[u8], &[u8], Vec<u8>, Result<(), SignatureError>)] = &[
             ("raw", TEXT, &signature, pem(&key), Ok(())),
             ("base64", TEXT, encoded.as_bytes(), pem(&key), Ok(())),
+            ("base64 in lines", TEXT, wrapped.as_bytes(), pem(&key), Ok(())),
             ("hex", TEXT, hex.as_bytes(), pem(&key), Ok(())),
             ("one byte more", b"revision = 1\n\n", &signature, pem(&key), Err(Wrong)),
             ("no text", b"", &signature, pem(&key), Err(Wrong)),

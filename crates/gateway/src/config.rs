@@ -58,6 +58,17 @@ pub enum Profile {
     Strict,
 }
 
+impl Profile {
+    /// Its name, as in the file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Baseline => "baseline",
+            Self::Strict => "strict",
+        }
+    }
+}
+
 /// `[receiver]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]

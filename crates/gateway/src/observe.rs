@@ -1,6 +1,8 @@
 //! What is noticed and does not decide: rows in observe mode, the shadow table, an identity behind a new VPC endpoint.
 
-use access::{AuthorisedInstance, Denial, Grant, Operation, Question};
+use std::sync::Arc;
+
+use access::{AuthorisedInstance, Denial, DenialCode, Grant, Operation, Question, Table};
 use model::{Proposal, sop_class};
 
 use crate::audit::{Decision, Subject, Verdict};
@@ -59,8 +61,8 @@ async fn shadow(house: &House, line: &Line, grant: &Grant, about: Subject, quest
 }
 
 /// The association was denied: a shadow table that would have let it in is worth a line too.
-pub(crate) async fn refused_association(house: &House, line: &Line, proposal: &Proposal) {
-    let Some(shadow) = house.live.registry.in_force().shadow.clone() else { return };
+pub(crate) async fn refused_association(house: &House, line: &Line, proposal: &Proposal, denial: &Denial) {
+    let Some(shadow) = shadow_of(house, denial) else { return };
     let question = Question {
         caller: line.peer().caller().clone(),
         origin: line.origin().clone(),
@@ -73,8 +75,25 @@ pub(crate) async fn refused_association(house: &House, line: &Line, proposal: &P
         size: None,
     };
     let Ok(row) = shadow.answer(&question, now()).verdict else { return };
+    shadow_allows(line, format!("row {:?} of the shadow table would allow it", row.id())).await;
+}
+
+/// The caller was denied before its request was read: a shadow table that would have it read is worth a line too.
+pub(crate) async fn refused_connection(house: &House, line: &Line, denial: &Denial) {
+    let Some(shadow) = shadow_of(house, denial) else { return };
+    if shadow.admit(line.peer(), line.origin(), now()).is_ok() {
+        shadow_allows(line, "the shadow table has a row in force for the identity".to_owned()).await;
+    }
+}
+
+/// The shadow table, if it was the table in force that denied: what else denies would deny beside any table.
+fn shadow_of(house: &House, denial: &Denial) -> Option<Arc<Table>> {
+    let by_table = !matches!(denial.code, DenialCode::AutoSuspended | DenialCode::PolicyStale);
+    house.live.registry.in_force().shadow.clone().filter(|_| by_table)
+}
+
+async fn shadow_allows(line: &Line, detail: String) {
     metrics::counter!(telemetry::SHADOW_DIFFERENCES, "reason" => "shadow_allow").increment(1);
-    let detail = format!("row {:?} of the shadow table would allow it", row.id());
     line.record(Verdict::new(Subject::Association, Decision::Observe, "shadow_allow").detail(detail)).await;
 }
 

@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
-use crate::config::{Config, Profile, ProxyProtocol, Receiver as Door};
+use crate::config::{Config, ProxyProtocol, Receiver as Door};
 use crate::crowd::{self, Refusals};
 use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
@@ -107,7 +107,7 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
         format!("proxy      {}", proxy_mode(&config.receiver)),
         format!("admin      {} (/healthz /readyz /metrics)", config.receiver.admin),
     ];
-    lines.push(format!("profile    {}", if config.profile == Profile::Strict { "strict" } else { "baseline" }));
+    lines.push(format!("profile    {}", config.profile.as_str()));
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
     lines.extend(revocation_lines(&trust, config));
     lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
@@ -176,7 +176,9 @@ impl Receiver {
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals: Signals::catch() })
+        // Before anybody is told the address: who knows it may end us.
+        let signals = Signals::taken();
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -221,6 +223,7 @@ impl Receiver {
         let Self { house, listener, admin, metrics, events, mut audit, watcher, signals } = self;
         audit.attend(&house);
         let start = Verdict::new(Subject::Startup, Decision::Note, "startup").policy(&house.live.table());
+        let start = start.profile(house.config.profile.as_str());
         house.audit.record(start.detail(concat!("portcullis ", env!("CARGO_PKG_VERSION")))).await;
         let mut admin = tokio::spawn(admin::serve(admin, house.clone(), metrics));
         let mut stabiliser = tokio::spawn(stabilise::run(house.clone(), events));
@@ -305,36 +308,38 @@ async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &Ta
 /// Before the next try after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What ends us, caught from before anybody can know that we listen: until then a signal kills.
+/// The signals that end a receiver. From when they are taken on, none is lost and none kills.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn catch() -> Self {
-        let catch = |kind| signal(kind).expect("the runtime handles signals");
-        // From here on it kills nobody. Who acts on it looks at everything first, so that one that comes early is not missed.
-        drop(catch(SignalKind::hangup()));
-        Self { terminate: catch(SignalKind::terminate()), interrupt: catch(SignalKind::interrupt()) }
+    fn taken() -> Self {
+        let taken = |kind| signal(kind).expect("the runtime handles signals");
+        // The watcher looks when it begins; a SIGHUP before that need only not kill.
+        drop(taken(SignalKind::hangup()));
+        Self { terminate: taken(SignalKind::terminate()), interrupt: taken(SignalKind::interrupt()) }
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
     }
 }
 
-async fn stop_signal(house: &House, signals: Signals) {
-    let Signals { mut terminate, mut interrupt } = signals;
+async fn stop_signal(house: &House, mut signals: Signals) {
     let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        signal = signals.next() => signal,
         () = house.drain.cancelled() => return,
     };
     tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
     let halt = house.halt.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         halt.cancel();
     });
 }

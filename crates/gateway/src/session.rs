@@ -49,6 +49,7 @@ async fn converse(house: Arc<House>, mut line: Line) {
     let opened = match house.live.admit(line.peer(), line.origin(), Moment::now()) {
         Ok(()) => open(&house, &mut line).await,
         Err((denial, table)) => {
+            observe::refused_connection(&house, &line, &denial).await;
             line.deny(denied(&denial, &table)).await;
             turn_away_unheard(&mut line).await
         }
@@ -103,7 +104,7 @@ async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, En
         Ok(grant) => Arc::new(grant),
         Err((denial, table)) => {
             house.count_denial(line.peer(), denial.code).await;
-            observe::refused_association(house, line, request.proposal()).await;
+            observe::refused_association(house, line, request.proposal(), &denial).await;
             let answer = answer::reject(&denial, house.config.profile);
             return reject(line, request, answer, denied(&denial, &table)).await;
         }
