@@ -147,7 +147,8 @@ fn a_handshake_cannot_be_negotiated_again() {
     let said = said(&output);
     assert!(said.contains("Verify return code: 0 (ok)") && said.contains("RENEGOTIATING"), "{said}");
     assert_eq!(said.matches(", ClientHello").count(), 2, "it was asked for again: {said}");
-    assert_eq!(said.matches(", ServerHello").count(), 2 / 2 + said.matches(", ServerHelloDone").count(), "{said}");
+    let hellos = said.matches(", ServerHello").count() - said.matches(", ServerHelloDone").count();
+    assert_eq!(hellos, 1, "and not granted: {said}");
     assert!(said.contains("no_renegotiation") || said.contains("unexpected_message"), "{said}");
     assert_eq!(house.audit().iter().filter(|line| line["reason"] == "granted").count(), 0);
 }
