@@ -13,6 +13,7 @@ use crate::{Outcome, Purpose, Rejection, Rules, Strictness, Svid, TrustBundles, 
 const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
 const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
 const NAME_CONSTRAINTS: &[u64] = &[2, 5, 29, 30];
+const CRL_POINTS: &[u64] = &[2, 5, 29, 31];
 const OF_NOBODY: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 1];
 const OF_NOBODY_ELSE: &[u64] = &[1, 3, 6, 1, 4, 1, 55555, 2];
 
@@ -74,6 +75,19 @@ fn each_rule_about_the_leaf_refuses_by_its_own_code() {
         both(
             "V-3 two unknown critical extensions",
             |p| p.custom_extensions = [OF_NOBODY, OF_NOBODY_ELSE].map(|oid| extension(oid, &[5, 0], true)).into(),
+            LeafMalformed,
+        ),
+        both(
+            "V-3 a critical extension that webpki knows, and is for authorities",
+            |p| p.custom_extensions = vec![extension(NAME_CONSTRAINTS, &permitted(), true)],
+            LeafMalformed,
+        ),
+        both(
+            "V-3 two of them",
+            |p| {
+                p.custom_extensions =
+                    vec![extension(NAME_CONSTRAINTS, &permitted(), true), extension(CRL_POINTS, &[0x30, 0], true)];
+            },
             LeafMalformed,
         ),
         both(
@@ -148,6 +162,11 @@ fn is_told_alone(leaf: &Leaf, code: RejectionCode) -> bool {
     findings
         .iter()
         .any(|finding| finding.rule == code.rule() && finding.outcome == Outcome::Broken(code.sentence().into()))
+}
+
+/// A name constraint that permits what is called `x` (RFC 5280 §4.2.1.10).
+fn permitted() -> Vec<u8> {
+    der(0x30, &der(0xA0, &der(0x30, &der(0x82, b"x"))))
 }
 
 fn dns(params: &mut CertificateParams, name: &str) {
