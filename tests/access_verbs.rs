@@ -101,9 +101,10 @@ fn explain_says_of_an_instance_what_the_receiver_then_does_and_records() {
     let (pem, instance) = (house.cert("hospital-a").cert, Instance::numbered(1));
     let own = ["--cert", text(&pem)];
     let mut peer = associated(&house);
-    let narrowed: [(&str, &str, &str); 2] = [
+    let narrowed: [(&str, &str, &str); 3] = [
         ("sop_class", "sop_classes = [\"*\"]", "sop_classes = [\"MRImageStorage\"]"),
         ("modality", "sop_classes = [\"MRImageStorage\"]", "sop_classes = [\"*\"]\nmodalities = [\"MR\"]"),
+        ("deny_row", "[[row]]", "[[row]]\nid = \"no-ct\"\neffect = \"deny\"\nmodalities = [\"CT\"]\n\n[[row]]"),
     ];
     for (reason, from, to) in narrowed {
         amend(&house, |text| text.replacen(from, to, 1));

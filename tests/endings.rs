@@ -6,11 +6,11 @@ use std::io::Write;
 use dimse::Abort;
 use model::sop_class;
 use serde_json::Value;
-use testkit::house::{House, eventually};
+use testkit::house::{House, Options, eventually};
 use testkit::peer::{Associated, Outcome, Peer, plain, sample_contexts};
 
 use crate::support::archive::{incoming, rows};
-use crate::support::faketime::{Clock, Fake};
+use crate::support::clock::Clock;
 use crate::support::instance::Instance;
 use crate::support::{
     B, Bystander, CALLED, SUCCESS, admin_page, associated, audited, connect, house, house_with, portcullis, said,
@@ -124,15 +124,19 @@ fn a_sender_that_falls_silent_in_the_middle_of_an_instance_is_cut_off() {
 /// A minute passes on the receiver's clocks, and not on ours.
 #[test]
 fn a_sender_below_the_least_pace_is_cut_off_after_a_minute_and_one_above_it_goes_on() {
-    let clock = Clock::right();
+    let clock = Clock::ahead(0);
     // Silence is another clock's business.
-    let house = clock.house(Fake::Everything, &[("PORTCULLIS__DICOM__STALL", "10m")]);
+    let house = {
+        let stall = ("PORTCULLIS__DICOM__STALL".to_owned(), "10m".to_owned());
+        let env = clock.env_of_every_clock().into_iter().chain([stall]).collect();
+        House::start(Options { env, ..Options::default() })
+    };
     let (mut slow, ..) = half_a_command(&house, &Instance::numbered(1));
     let mut fast = associated(&house);
     // 4 KiB/s are 240 KiB in a minute; the first 576 KiB go to the disk together.
     let half = Half::after(&mut fast, 2, 1_000_000, 700_000);
     eventually("what was sent has arrived", || (!incoming(house.dir()).is_empty()).then_some(()));
-    clock.set("+61s");
+    clock.set(61);
     assert_eq!(slow.outcome(), ENDED);
     ended(&house, "slow");
     half.finish(&mut fast);
@@ -251,4 +255,15 @@ fn a_caller_that_never_says_a_word_does_not_hold_up_the_end() {
     assert_eq!(associated(&house).echo(), SUCCESS);
     assert_eq!(house.terminate().code(), Some(0));
     drop((no_handshake, no_request));
+}
+
+/// Fails if the signals are caught by the time that callers are taken, and not by the time that somebody is told of the port.
+#[test]
+fn a_signal_right_after_the_start_is_answered_like_any_other() {
+    for _ in 0..5 {
+        let mut house = house();
+        let hung_up = std::process::Command::new("kill").arg("-HUP").arg(house.pid().to_string()).status();
+        assert!(hung_up.expect("kill(1) is there").success());
+        assert_eq!(house.terminate().code(), Some(0));
+    }
 }

@@ -157,6 +157,47 @@ fn a_narrowed_row_refuses_what_it_no_longer_lists_and_keeps_the_association() {
 }
 
 #[test]
+fn an_instance_is_on_record_with_the_revision_that_decided_it_and_not_that_of_its_association() {
+    let house = house();
+    let mut peer = associated(&house);
+    let (first, second) = (Instance::numbered(1), Instance::numbered(2));
+    amend(&house, |text| text.replacen("sop_classes = [\"*\"]", "sop_classes = [\"*\"] # Looked at.", 1));
+    assert_eq!(peer.store(&first.claim(), &first.data_set()), SUCCESS);
+    let stored = audited(&house, &[("event", "instance"), ("decision", "allow"), ("reason", "stored")]);
+    assert_eq!(stored["policy_revision"], 2, "{stored}");
+    let deny = "[[row]]\nid = \"no-ct\"\neffect = \"deny\"\nmodalities = [\"CT\"]\n\n[[row]]";
+    amend(&house, |text| text.replacen("[[row]]", deny, 1));
+    assert_eq!(peer.store(&second.claim(), &second.data_set()), NOT_AUTHORISED);
+    let refused = audited(&house, &[("event", "instance"), ("decision", "deny"), ("row", "no-ct")]);
+    assert_eq!((&refused["policy_revision"], &refused["tenant"]), (&3.into(), &"hospital-a".into()), "{refused}");
+    amend(&house, |text| text.replacen("modalities = [\"CT\"]", "calling_aets = [\"*\"]", 1));
+    let ended = audited(&house, &[("event", "association"), ("decision", "terminate"), ("row", "no-ct")]);
+    assert_eq!((&ended["reason"], &ended["policy_revision"]), (&"policy_revoked".into(), &4.into()), "{ended}");
+}
+
+#[test]
+fn an_association_may_collect_so_many_refusals_and_c_echo_counts() {
+    let house = house_with(&[], &[("PORTCULLIS__DICOM__MAX_DENIALS", "2")]);
+    let instance = Instance::numbered(1);
+    let store: fn(&mut Peer, &Instance) -> Outcome = |peer, it| peer.store(&it.claim(), &it.data_set());
+    let echo: fn(&mut Peer, &Instance) -> Outcome = |peer, _| peer.echo();
+    let narrowed = [
+        ("C-STORE", "sop_classes = [\"*\"]", "sop_classes = [\"MRImageStorage\"]", store, NOT_AUTHORISED),
+        ("C-ECHO", "operations = [\"echo\", \"store\"]", "operations = [\"store\"]", echo, Outcome::Status(0x0122)),
+    ];
+    for (name, from, to, ask, refused) in narrowed {
+        let mut peer = associated(&house);
+        amend(&house, |text| text.replacen(from, to, 1));
+        let answers: Vec<_> = (0..3).map(|_| ask(&mut peer, &instance)).collect();
+        assert_eq!(answers, [refused, refused, refused], "{name}");
+        assert!(matches!(ask(&mut peer, &instance), Outcome::Aborted(_) | Outcome::Closed), "{name}");
+        amend(&house, |text| text.replacen(to, from, 1));
+    }
+    let ended = house.audit().into_iter().filter(|line| line["reason"] == "too_many_denials").count();
+    assert_eq!(ended, 2);
+}
+
+#[test]
 fn a_table_that_cannot_be_used_leaves_the_old_one_in_force() {
     let house = house();
     let mut peer = associated(&house);

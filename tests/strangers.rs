@@ -1,15 +1,18 @@
 //! Peers that have not proven who they are: they keep nobody out, and are told why they must go.
 
 use std::fs;
+use std::time::Duration;
 
 use testkit::house::eventually;
-use testkit::peer::plain;
+use testkit::peer::{Associated, plain, sample_contexts};
 use testkit::pki::{Pki, STRANGER};
 
 use crate::support::archive::rows;
 use crate::support::instance::Instance;
 use crate::support::witness::python;
-use crate::support::{SUCCESS, associated, associated_b, audited, house, house_in, said, stdout};
+use crate::support::{
+    A, CALLED, SUCCESS, associated, associated_b, audited, connect, house, house_in, house_with, said, stdout, within,
+};
 
 /// More than there are connections.
 const SILENT: usize = 12;
@@ -66,4 +69,19 @@ fn a_client_that_has_sent_its_request_already_is_told_that_its_certificate_is_re
     }
     audited(&house, &[("event", "connection"), ("decision", "deny"), ("reason", "td_unknown")]);
     assert!(house.audit().iter().all(|line| line["event"] != "association"), "none of it was read as DICOM");
+}
+
+#[test]
+fn one_identity_cannot_take_every_connection() {
+    let house = house_with(&[], &[("PORTCULLIS__RECEIVER__MAX_CONNECTIONS_PER_IDENTITY", "2")]);
+    let silent: Vec<_> = (0..2).map(|_| connect(&house, "hospital-a")).collect();
+    let mut third = connect(&house, "hospital-a");
+    assert_eq!(third.associate(CALLED, A, sample_contexts()), Associated::Closed);
+    audited(&house, &[("event", "connection"), ("decision", "deny"), ("reason", "connection_limit")]);
+    assert_eq!(associated_b(&house).echo(), SUCCESS, "another identity is served");
+    drop(silent);
+    within(Duration::from_secs(30), "a connection given back is free again", || {
+        let mut again = connect(&house, "hospital-a");
+        matches!(again.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)).then_some(())
+    });
 }

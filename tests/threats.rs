@@ -8,6 +8,7 @@ mod forge;
 mod hello;
 mod injection;
 mod likeness;
+mod recorded;
 mod stolen_key;
 mod supply;
 mod told;

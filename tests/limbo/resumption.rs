@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use testkit::house::{House, eventually};
+use testkit::house::{House, Options, eventually};
 use testkit::peer::{Associated, Peer, sample_contexts};
 use testkit::stranger::{Stranger, Tls};
 
-use crate::support::faketime::{Clock, Fake};
+use crate::support::clock::Clock;
 use crate::support::{A, CALLED, SUCCESS, issue};
 
 const HOSPITAL_A: &str = "spiffe://hospital-a.invalid/forwarder";
@@ -15,8 +15,8 @@ const LIFETIME: Duration = Duration::from_secs(600);
 /// With rustls' own defaults in `access::tls` each of these clients is given a session to come back by, and this fails.
 #[test]
 fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
-    let clock = Clock::right();
-    let house = clock.house(Fake::Wall, &[]);
+    let clock = Clock::ahead(0);
+    let house = House::start(Options { env: clock.env(), ..Options::default() });
     let issued = issue(&house, HOSPITAL_A, LIFETIME);
     let chain = gateway::pki::certificates(&issued.chain_pem);
     let clients = [Tls::V12, Tls::V13].map(|version| Stranger::new(&chain, Some(&issued.key_pem), version));
@@ -31,7 +31,7 @@ fn a_client_that_may_resume_is_refused_once_its_svid_has_expired() {
         assert_eq!(client.sessions_given(), 0, "nothing to resume with");
     }
     // Twenty minutes on: the SVID has expired, and the receiver's own has not.
-    clock.set("+20m");
+    clock.set(1200);
     for (before, client) in clients.iter().enumerate() {
         assert_eq!(expired(&house), before);
         if let Ok(mut peer) = Peer::connect_as(house.addr(), client) {

@@ -1,4 +1,4 @@
-//! A wall clock that the test sets (libfaketime); the monotonic clock stays what it is.
+//! A wall clock that the test sets (libfaketime); the monotonic clock stays what it is, unless time is to pass.
 
 use std::path::{Path, PathBuf};
 
@@ -23,12 +23,18 @@ impl Clock {
 
     /// What a house is told to live by it.
     pub(crate) fn env(&self) -> Vec<(String, String)> {
+        let mut env = self.env_of_every_clock();
+        env.push(("FAKETIME_DONT_FAKE_MONOTONIC".to_owned(), "1".to_owned()));
+        env
+    }
+
+    /// As [`Clock::env`], for the monotonic clock too: as if time had passed, not as if somebody had set the clock.
+    pub(crate) fn env_of_every_clock(&self) -> Vec<(String, String)> {
         let text = |path: &Path| path.to_str().expect("a path of text").to_owned();
         let pairs = [
             ("LD_PRELOAD", text(&library())),
             ("FAKETIME_TIMESTAMP_FILE", text(&self.file())),
             ("FAKETIME_NO_CACHE", "1".to_owned()),
-            ("FAKETIME_DONT_FAKE_MONOTONIC", "1".to_owned()),
         ];
         pairs.map(|(name, value)| (name.to_owned(), value)).into()
     }

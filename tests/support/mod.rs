@@ -2,7 +2,6 @@
 
 pub(crate) mod archive;
 pub(crate) mod clock;
-pub(crate) mod faketime;
 pub(crate) mod furnish;
 pub(crate) mod instance;
 pub(crate) mod witness;

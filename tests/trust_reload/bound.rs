@@ -32,32 +32,35 @@ fn nothing_is_received_after(
     let house = site.house(&[environment, &poll].concat());
     let (a, b) = (svid(&house, A_ID), svid(&house, B_ID));
     let mut other = sender(&house, &b, B_ID);
-    let begun = AtomicBool::new(false);
-    let acknowledged: u64 = std::thread::scope(|scope| {
+    let (begun, on_record) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (acknowledged, changed) = std::thread::scope(|scope| {
         let senders: Vec<_> = (1..=SENDERS)
             .map(|number| {
                 let mut peer = sender(&house, &a, A_ID);
-                let begun = &begun;
+                let (begun, on_record) = (&begun, &on_record);
                 scope.spawn(move || {
-                    let mut stored = 0;
-                    loop {
+                    for stored in 0_u64.. {
                         let instance = Instance::numbered(number * 1_000_000 + stored);
+                        let late = on_record.load(Ordering::SeqCst);
                         match peer.store(&instance.claim(), &instance.data_set()) {
-                            SUCCESS => stored += 1,
+                            SUCCESS => assert!(!late, "begun after the change was on record, and acknowledged"),
                             NOT_AUTHORISED | ENDED | Outcome::Closed => return stored,
                             other => panic!("{other:?}"),
                         }
                         begun.store(true, Ordering::Relaxed);
                     }
+                    unreachable!("there are numbers enough")
                 })
             })
             .collect();
         eventually("they store", || begun.load(Ordering::Relaxed).then_some(()));
         change(&house, &leaf(&a));
-        senders.into_iter().map(|sender| sender.join().expect("an answer that it knows")).sum()
+        let changed = eventually("the change is on record", || records(&house, reason).pop());
+        on_record.store(true, Ordering::SeqCst);
+        let acknowledged = senders.into_iter().map(|sender| sender.join().expect("an answer that it knows"));
+        (acknowledged.sum::<u64>(), changed)
     });
     stores(&mut other, 1);
-    let changed = eventually("the change is on record", || records(&house, reason).pop());
     let mut own = rows(house.dir());
     own.retain(|row| row.held.sender.as_str() == A_ID);
     assert_eq!(own.len() as u64, acknowledged, "what was received was acknowledged, and nothing else");

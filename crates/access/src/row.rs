@@ -357,3 +357,79 @@ fn wide(address: IpAddr) -> u128 {
         IpAddr::V6(six) => six.to_bits(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn net(text: &str) -> Cidr {
+        Cidr::parse(text).unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn a_network_has_the_addresses_that_begin_with_its_bits() {
+        for (network, address, inside) in [
+            ("192.0.2.0/24", "192.0.2.0", true),
+            ("192.0.2.0/24", "192.0.2.255", true),
+            ("192.0.2.0/24", "192.0.3.0", false),
+            ("192.0.2.0/24", "192.0.1.255", false),
+            ("192.0.2.0/24", "::ffff:192.0.2.9", true),
+            ("192.0.2.0/24", "::ffff:192.0.3.9", false),
+            ("192.0.2.7/32", "192.0.2.7", true),
+            ("192.0.2.7/32", "192.0.2.6", false),
+            ("0.0.0.0/0", "255.255.255.255", true),
+            ("0.0.0.0/0", "::1", false),
+            ("::/0", "2001:db8::1", true),
+            ("::/0", "192.0.2.7", false),
+            ("2001:db8::/32", "2001:db8:ffff::", true),
+            ("2001:db8::/32", "2001:db9::", false),
+            ("2001:db8::1/128", "2001:db8::1", true),
+            ("2001:db8::1/128", "2001:db8::", false),
+            ("c000:200::/24", "192.0.2.0", false),
+        ] {
+            assert_eq!(net(network).contains(address.parse().expect("an address")), inside, "{network} {address}");
+        }
+    }
+
+    #[test]
+    fn only_exactly_this_form_is_a_network() {
+        for text in ["192.0.2.128/25", "0.0.0.0/0", "192.0.2.7/32", "::/0", "2001:db8::/32", "2001:db8::1/128"] {
+            assert_eq!(net(text).to_string(), text);
+        }
+        for text in [
+            "",
+            "/",
+            "192.0.2.0",
+            "192.0.2.0/",
+            "/24",
+            "192.0.2.0/24/1",
+            "192.0.2.0/+24",
+            "192.0.2.0/-1",
+            "192.0.2.0/ 24",
+            "192.0.2.1/31",
+            "192.0.2.0/33",
+            "0.0.0.0/33",
+            "::/129",
+            "::1/127",
+            "2001:db9::/31",
+            "::ffff:192.0.2.0/120",
+            "192.0.2/24",
+            "192.0.2.0/4294967296",
+        ] {
+            assert_eq!(Cidr::parse(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_covers_itself_and_what_is_within_it() {
+        for (wide, narrow, covers) in [
+            ("192.0.2.0/24", "192.0.2.0/24", true),
+            ("192.0.2.0/24", "192.0.2.128/25", true),
+            ("192.0.2.0/24", "192.0.3.0/25", false),
+            ("192.0.2.0/25", "192.0.2.0/24", false),
+            ("0.0.0.0/0", "::/0", false),
+        ] {
+            assert_eq!(net(wide).covers(&net(narrow)), covers, "{wide} {narrow}");
+        }
+    }
+}

@@ -110,6 +110,15 @@ impl Refusal {
         }
     }
 
+    /// What of the table is against it: also where only the archive could tell.
+    pub(crate) fn denial_code(&self) -> Option<DenialCode> {
+        match self {
+            Self::Store(Failure::ForeignStudy) => Some(DenialCode::StudyBinding),
+            Self::Store(Failure::PatientConflict) => Some(DenialCode::PatientConflict),
+            other => other.denial().map(|denial| denial.code),
+        }
+    }
+
     /// The reason code for the audit log and metrics.
     pub(crate) fn code(&self) -> &'static str {
         match self {
@@ -139,5 +148,24 @@ pub(crate) fn reject(denial: &Denial, profile: Profile) -> Reject {
         DenialCode::CalledAet => Reject::CalledAeTitle,
         DenialCode::CallingAet => Reject::CallingAeTitle,
         _ => Reject::NoReason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suspend;
+
+    #[test]
+    fn what_only_the_archive_could_tell_counts_against_its_sender_too() {
+        for failure in [Failure::ForeignStudy, Failure::PatientConflict] {
+            let refusal = Refusal::Store(failure);
+            let code = refusal.denial_code().unwrap_or_else(|| panic!("{refusal}"));
+            assert!(suspend::counts(code), "{refusal}");
+            assert_eq!(code.as_str(), refusal.code());
+        }
+        for failure in [Failure::Conflict, Failure::AlreadyHeld, Failure::NotCleared] {
+            assert_eq!(Refusal::Store(failure).denial_code(), None, "not the sender's doing, or asked elsewhere");
+        }
     }
 }

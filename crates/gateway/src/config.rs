@@ -81,6 +81,8 @@ pub struct Receiver {
     pub admin: SocketAddr,
     /// TCP connections at a time, handshakes included. Each costs about 100 KiB.
     pub max_connections: usize,
+    /// Of those, connections of one identity, so that nobody can take them all; half of them when it is left out.
+    pub max_connections_per_identity: Option<usize>,
     /// Of those, connections whose handshake is not complete. One more ends the oldest of them, so that peers who connect and
     /// say nothing never lock anybody out.
     pub max_handshakes: usize,
@@ -109,6 +111,7 @@ impl Default for Receiver {
             listen: SocketAddr::from(([127, 0, 0, 1], 2762)),
             admin: SocketAddr::from(([127, 0, 0, 1], 8080)),
             max_connections: 512,
+            max_connections_per_identity: None,
             max_handshakes: 128,
             max_associations: 256,
             handshake_timeout: Duration::from_secs(10),
@@ -117,6 +120,13 @@ impl Default for Receiver {
             proxy_timeout: Duration::from_secs(5),
             drain: Duration::from_secs(105),
         }
+    }
+}
+
+impl Receiver {
+    /// Connections that one identity may have at a time.
+    pub(crate) fn most_of_one_identity(&self) -> usize {
+        self.max_connections_per_identity.unwrap_or(self.max_connections / 2).max(1)
     }
 }
 
@@ -280,6 +290,16 @@ pub struct AutoSuspend {
     /// Suspend the identity for this.
     #[serde(with = "model::span")]
     pub ttl: Duration,
+}
+
+impl AutoSuspend {
+    /// Whether it suspends later, or for less, than the strict profile does.
+    fn is_looser(self) -> bool {
+        let strict = Self::default();
+        self.denials == 0
+            || self.denials > strict.denials
+            || self.window < strict.window && self.denials >= strict.denials
+    }
 }
 
 impl Default for AutoSuspend {
@@ -522,6 +542,7 @@ impl Config {
             ),
             say("observe mode", "refused", "allowed, and warned about"),
             say("a changed table of the same revision", "refused", "accepted"),
+            say("a table that others can write, unsigned", "refused", "accepted, and warned about"),
             say("wrong AE title", "rejected like a stranger, 1/1/1", "told which: 1/1/7 or 1/1/3"),
             say(
                 "audit log cannot be written",
@@ -539,7 +560,12 @@ impl Config {
     }
 
     fn strict_is_strict(&self) -> Result<(), String> {
+        let (poll, stale) = (Access::default_poll(), Access::default_staleness());
         let looser = [
+            ("identity.max_svid_lifetime", self.identity.max_svid_lifetime > Identity::default_lifetime()),
+            ("access.poll", self.access.poll > poll),
+            ("access.max_staleness", self.access.max_staleness > stale),
+            ("access.auto_suspend", self.access.auto_suspend.is_some_and(AutoSuspend::is_looser)),
             ("identity.rules", self.rules() != RuleSet::Strict),
             ("access.staleness", self.staleness() != Staleness::Strict),
             ("access.auto_suspend", self.auto_suspend().is_none()),
@@ -765,6 +791,9 @@ mod tests {
         for (name, from, to) in [
             ("rules", "key = \"r.key\"", "key = \"r.key\"\nrules = \"compatible\""),
             ("staleness", "table = \"access.toml\"", "table = \"access.toml\"\nstaleness = \"best-effort\""),
+            ("lifetime", "key = \"r.key\"", "key = \"r.key\"\nmax_svid_lifetime = \"30d\""),
+            ("poll", "table = \"access.toml\"", "table = \"access.toml\"\npoll = \"1m\""),
+            ("suspension in name only", "[archive]", "[access.auto_suspend]\ndenials = 1000000\n[archive]"),
             ("suspension", "[archive]", "[access.auto_suspend]\ndenials = 0\n[archive]"),
         ] {
             let text = MINIMAL.replace(from, to);

@@ -81,6 +81,14 @@ impl End {
         }
     }
 
+    /// The denial that ended it, if one did.
+    pub(crate) fn denial(&self) -> Option<&Denial> {
+        match self {
+            Self::Withdrawn(denial) => Some(denial),
+            _ => None,
+        }
+    }
+
     pub(crate) fn decision(&self) -> Decision {
         match self {
             Self::Released | Self::Rejected | Self::PeerAborted(_) | Self::PeerGone | Self::Broken(_) => Decision::Note,

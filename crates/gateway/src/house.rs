@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use access::{Denial, Trust, VerifiedPeer};
+use access::{DenialCode, Trust, VerifiedPeer};
 use model::{SpiffeId, Study, Tenant, Uid};
 use store::Archive;
 use tokio::sync::{Notify, broadcast};
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::audit::{AuditLog, Decision, Subject, Verdict};
 use crate::config::Config;
+use crate::crowd::{Callers, Refusals};
 use crate::live::{Live, Moment, Ring};
 use crate::quotas::Quotas;
 use crate::{suspend, telemetry};
@@ -27,6 +28,8 @@ pub struct House {
     pub(crate) quotas: Arc<Quotas>,
     pub(crate) arrivals: Arrivals,
     pub(crate) endpoints: Endpoints,
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) refusals: Refusals,
     /// Every event as it is published; for those who watch from inside the process.
     pub stable: broadcast::Sender<study::Event>,
     /// Cancelled on SIGTERM: nobody new, and associations end at a message boundary.
@@ -55,8 +58,8 @@ impl House {
     }
 
     /// Counts a denial against whoever caused it; one too many suspends the identity and ends its associations (C-5).
-    pub(crate) async fn count_denial(&self, peer: &VerifiedPeer, denial: &Denial) {
-        if !suspend::counts(denial.code) {
+    pub(crate) async fn count_denial(&self, peer: &VerifiedPeer, code: DenialCode) {
+        if !suspend::counts(code) {
             return;
         }
         let moment = Moment::now();

@@ -8,6 +8,7 @@ mod answer;
 pub mod audit;
 pub mod clock;
 pub mod config;
+mod crowd;
 mod end;
 pub mod house;
 mod intake;

@@ -187,12 +187,11 @@ impl Line {
             End::Rejected => tracing::warn!("association rejected; the audit log has the reason"),
             _ => tracing::warn!(stored, refused, reason = code, "association ended: {}", told(end)),
         }
-        let verdict = match end {
-            End::Withdrawn(denial) => Verdict::denial(Subject::Association, end.decision(), denial)
-                .revision(self.house.live.table().revision()),
-            _ => Verdict::new(Subject::Association, end.decision(), code),
+        let verdict = Verdict::new(Subject::Association, end.decision(), code).detail(told(end));
+        let verdict = match end.denial() {
+            Some(denial) => verdict.row_of(denial).revision(self.house.live.table().revision()),
+            None => verdict,
         };
-        let verdict = verdict.detail(told(end));
         let verdict = match self.tenure.grant() {
             Some(grant) => verdict.grant(grant).titles(grant.proposal()),
             None => verdict,

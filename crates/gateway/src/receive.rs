@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use access::Trust;
 use anyhow::{Context as _, anyhow};
@@ -18,6 +18,7 @@ use transport::{Incoming, Listener, LoadBalancer, Refused, RefusedBecause};
 
 use crate::audit::{AuditLog, AuditWriter, Decision, Subject, Verdict};
 use crate::config::{Config, ProxyProtocol, Receiver as Door};
+use crate::crowd::{self, Refusals};
 use crate::house::{Arrivals, Endpoints, House};
 use crate::live::Live;
 use crate::quotas::Quotas;
@@ -110,6 +111,7 @@ fn summary(live: &Live, config: &Config, archive: &str) -> Vec<String> {
     lines.extend(config.profile_lines().into_iter().map(|line| format!("           {line}")));
     lines.extend(revocation_lines(&trust, config));
     lines.extend(trust.bundles().remarks(clock::now()).into_iter().map(|remark| format!("warning    {remark}")));
+    lines.extend(reload::open_to_others(config).map(|warning| format!("warning    {warning}")));
     lines.extend(table.warnings(clock::now()).into_iter().map(|warning| format!("warning    {warning}")));
     lines
 }
@@ -167,14 +169,14 @@ impl Receiver {
             audit,
             quotas: Arc::new(Quotas::default()),
             endpoints: Endpoints::default(),
+            callers: Arc::default(),
+            refusals: Refusals::default(),
             arrivals: Arrivals::default(),
             stable: broadcast::Sender::new(STABLE_BACKLOG),
             drain: CancellationToken::new(),
             halt: CancellationToken::new(),
         });
-        // Before anybody is told the address: who knows it may end us.
-        let signals = Signals::taken();
-        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals })
+        Ok(Self { house, listener, admin, metrics, events, audit: writer, watcher, signals: Signals::catch() })
     }
 
     /// The DICOM address, with the port that the system chose when 0 was asked for.
@@ -304,38 +306,36 @@ async fn take_callers(house: &Arc<House>, listener: &Listener, associations: &Ta
 /// Before the next try after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The signals that end a receiver. From when they are taken on, none is lost and none kills.
+/// What ends us, caught from before anybody can know that we listen: until then a signal kills.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn taken() -> Self {
-        let taken = |kind| signal(kind).expect("the runtime handles signals");
-        // The watcher looks when it begins; a SIGHUP before that need only not kill.
-        drop(taken(SignalKind::hangup()));
-        Self { terminate: taken(SignalKind::terminate()), interrupt: taken(SignalKind::interrupt()) }
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
-        }
+    fn catch() -> Self {
+        let catch = |kind| signal(kind).expect("the runtime handles signals");
+        // From here on it kills nobody. Who acts on it looks at everything first, so that one that comes early is not missed.
+        drop(catch(SignalKind::hangup()));
+        Self { terminate: catch(SignalKind::terminate()), interrupt: catch(SignalKind::interrupt()) }
     }
 }
 
-async fn stop_signal(house: &House, mut signals: Signals) {
+async fn stop_signal(house: &House, signals: Signals) {
+    let Signals { mut terminate, mut interrupt } = signals;
     let signal = tokio::select! {
-        signal = signals.next() => signal,
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
         () = house.drain.cancelled() => return,
     };
     tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
     let halt = house.halt.clone();
     tokio::spawn(async move {
-        signals.next().await;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         halt.cancel();
     });
 }
@@ -346,9 +346,26 @@ async fn answer_the_door(house: Arc<House>, incoming: Incoming) {
     let guest = house.enter();
     let limit = house.config.receiver.handshake_timeout;
     match incoming.handshake(&guest.vouched, limit, clock::now()).await {
-        Ok(connection) => session::attend(house, connection, guest).await,
+        Ok(connection) => {
+            let (id, most) = (connection.peer().id().clone(), house.config.receiver.most_of_one_identity());
+            match house.callers.hold(&id, most) {
+                Some(_held) => session::attend(house, connection, guest).await,
+                None => too_many_of_one(&house, connection).await,
+            }
+        }
         Err(refused) => turned_away(&house, refused).await,
     }
+}
+
+/// D1: one identity must not take every connection from the others. The request is not waited for.
+async fn too_many_of_one(house: &House, mut connection: transport::Connection) {
+    metrics::counter!(telemetry::CONNECTIONS_REFUSED, "reason" => "connection_limit").increment(1);
+    tracing::warn!(peer = %connection.peer().id(), "connection refused: this identity has as many as it may");
+    let verdict = Verdict::new(Subject::Connection, Decision::Deny, "connection_limit");
+    let verdict =
+        verdict.detail("the identity has as many connections as receiver.max_connections_per_identity allows");
+    house.audit.record(verdict.peer(connection.peer(), connection.origin())).await;
+    connection.close().await;
 }
 
 async fn turned_away(house: &House, Refused { origin, because }: Refused) {
@@ -361,7 +378,18 @@ async fn turned_away(house: &House, Refused { origin, because }: Refused) {
     tracing::warn!(peer = %origin.socket, source, vpce, reason = because.code(), "connection refused: {because}");
     let verdict = match &because {
         RefusedBecause::Certificate(rejection) => Verdict::rejection(rejection),
-        other => Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string()),
+        other => {
+            match house.refusals.one_more(Instant::now()) {
+                crowd::Line::Folded => return,
+                crowd::Line::Written { folded: 0 } => {}
+                crowd::Line::Written { folded } => {
+                    let detail = format!("{folded} refused connections were counted and not written one by one");
+                    let verdict = Verdict::new(Subject::Connection, Decision::Note, "refusals_folded").detail(detail);
+                    house.audit.record(verdict.alert("connection_flood")).await;
+                }
+            }
+            Verdict::new(Subject::Connection, Decision::Deny, other.code()).detail(other.to_string())
+        }
     };
     house.audit.record(verdict.origin(&origin)).await;
 }

@@ -5,6 +5,7 @@
 //! set in force, says so, and counts toward its greatest age (CV-9, CV-11).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,6 +40,9 @@ pub(crate) async fn load(config: &Config, patience: Duration) -> Result<(Live, W
     let table = text.parse(config)?;
     for warning in table.warnings(moment.wall) {
         tracing::info!(table = %config.access.table.display(), "{warning}");
+    }
+    if let Some(warning) = open_to_others(config) {
+        tracing::warn!("{warning}");
     }
     let shadow = config.access.shadow.as_deref().map(|path| TableText::read(config, path)).transpose()?;
     let shadow_digest = shadow.as_ref().map(TableText::digest);
@@ -320,12 +324,28 @@ impl<'c> TableText<'c> {
         }
         let table = Table::parse(&self.text).map_err(|error| blame(error.to_string()))?;
         if config.profile == Profile::Strict
+            && let Some(problem) = open_to_others(config)
+        {
+            return Err(format!("the strict profile refuses it: {problem}"));
+        }
+        if config.profile == Profile::Strict
             && let problems @ [_, ..] = table.strict_problems().as_slice()
         {
             return Err(blame(format!("the strict profile refuses it: {}", problems.join("; "))));
         }
         Ok(table)
     }
+}
+
+/// Who can write the table decides who may do what. A signature says better than a mode who that was.
+pub(crate) fn open_to_others(config: &Config) -> Option<Problem> {
+    let table = &config.access.table;
+    let mode = std::fs::metadata(table).ok()?.permissions().mode();
+    let open = config.access.verify_key.is_none() && mode & 0o022 != 0;
+    let (path, mode) = (table.display(), mode & 0o777);
+    open.then(|| {
+        format!("{path}: others than its owner can write this table (mode {mode:o}); chmod go-w {path}, or sign it")
+    })
 }
 
 /// `access.toml.sig` beside `access.toml`.
@@ -473,7 +493,6 @@ fn read(path: &Path) -> Result<Vec<u8>, Problem> {
 
 /// A private key that others can read is not private (T-17).
 fn key_is_private(path: &Path) -> Result<(), Problem> {
-    use std::os::unix::fs::PermissionsExt;
     let mode = std::fs::metadata(path)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?
         .permissions()

@@ -103,7 +103,7 @@ async fn open(house: &Arc<House>, line: &mut Line) -> Result<Option<Session>, En
     let grant = match authorise(house, line, &request)? {
         Ok(grant) => Arc::new(grant),
         Err((denial, table)) => {
-            house.count_denial(line.peer(), &denial).await;
+            house.count_denial(line.peer(), denial.code).await;
             observe::refused_association(house, line, request.proposal(), &denial).await;
             let answer = answer::reject(&denial, house.config.profile);
             return reject(line, request, answer, denied(&denial, &table)).await;
@@ -235,11 +235,14 @@ impl Session {
         let answer = match table.permit_echo(&self.grant, Moment::now().wall) {
             Ok(()) => self.association.echoed(request),
             Err(denial) => {
-                line.deny(denied(&denial, &table).grant(&self.grant)).await;
+                let verdict = Verdict::denial(Subject::Association, Decision::Deny, &denial);
+                line.deny(verdict.revision(table.revision()).grant(&self.grant)).await;
+                self.denials += 1;
                 self.association.echo_refused(request)
             }
         };
-        line.send(&answer).await
+        line.send(&answer).await?;
+        self.not_too_many_denials()
     }
 
     /// Step 9: what is in force now is asked before a byte is kept. Then the data set, whatever the answer was.
@@ -294,11 +297,12 @@ impl Session {
     async fn answer(&mut self, line: &mut Line, request: StoreRequest, arrival: Arrival) -> Result<(), End> {
         let Arrival { name, mut outcome, instance } = arrival;
         let verdict = match &outcome {
-            Ok(receipt) => stored(receipt),
+            Ok(receipt) => {
+                let revision = receipt.table_revision().unwrap_or_else(|| self.house.live.table().revision());
+                stored(receipt).revision(revision)
+            }
             Err(refusal) => self.refused(refusal).await,
         };
-        let permitted = instance.iter().filter(|_| outcome.is_ok()).map(|instance| instance.table_revision());
-        let verdict = permitted.fold(verdict, Verdict::revision);
         let verdict = name.iter().fold(verdict.claim(request.claim()), Verdict::name).grant(&self.grant);
         if outcome.is_ok() && self.house.config.profile == Profile::Strict {
             // What cannot be accounted for was not received: the sender sends it again and finds it held.
@@ -322,10 +326,11 @@ impl Session {
             }
         };
         line.send(&answer).await?;
-        if self.denials > self.house.config.dicom.max_denials {
-            return Err(End::TooManyDenials);
-        }
-        Ok(())
+        self.not_too_many_denials()
+    }
+
+    fn not_too_many_denials(&self) -> Result<(), End> {
+        if self.denials > self.house.config.dicom.max_denials { Err(End::TooManyDenials) } else { Ok(()) }
     }
 
     async fn refused(&mut self, refusal: &Refusal) -> Verdict {
@@ -339,8 +344,8 @@ impl Session {
         }
         // What was promised when the association was granted and is refused since is our change, not the caller's doing.
         let unchanged = self.grant.table_revision() == self.house.live.table().revision();
-        if let Some(denial) = refusal.denial().filter(|_| unchanged) {
-            self.house.count_denial(self.grant.peer(), denial).await;
+        if let Some(code) = refusal.denial_code().filter(|_| unchanged) {
+            self.house.count_denial(self.grant.peer(), code).await;
         }
         let verdict = match refusal.denial() {
             Some(denial) => {
@@ -352,7 +357,7 @@ impl Session {
                 Verdict::new(Subject::Instance, Decision::Deny, other.code()).detail(told(other))
             }
         };
-        verdict.status(answer.status.code())
+        verdict.revision(self.house.live.table().revision()).status(answer.status.code())
     }
 
     /// A C-STORE whose command cannot be answered with anything better; its data set is read and dropped.

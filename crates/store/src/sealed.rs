@@ -89,6 +89,12 @@ impl Receipt {
         self.kept.apart
     }
 
+    /// The revision of the table by whose leave it was kept; none when it was held already and nothing was written.
+    #[must_use]
+    pub fn table_revision(&self) -> Option<u64> {
+        self.kept.revision
+    }
+
     /// Whether another tenant was first to write this Study Instance UID. The studies are kept apart.
     #[must_use]
     pub fn cross_tenant(&self) -> bool {

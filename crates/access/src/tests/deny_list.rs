@@ -76,6 +76,18 @@ fn an_empty_list_denies_nobody() {
 }
 
 #[test]
+fn the_list_in_force_can_be_asked_for_its_length() {
+    let root = Ca::root();
+    let two = DenyList::parse(&format!(
+        "[[deny]]\nspiffe_id = \"{CT1}\"\n[[deny]]\nleaf_sha256 = \"{}\"\n",
+        Digest::of(b"x")
+    ));
+    let bundles = root.bundle().with_deny_list(two.expect("a list"));
+    assert_eq!((bundles.deny_list().len(), bundles.deny_list().is_empty()), (2, false));
+    assert_eq!((root.bundle().deny_list().len(), root.bundle().deny_list().is_empty()), (0, true));
+}
+
+#[test]
 fn what_is_not_understood_refuses_the_whole_list_and_says_where() {
     let digest = Digest::of(b"x");
     let leaf = format!("[[deny]]\nleaf_sha256 = \"{digest}\"\n");

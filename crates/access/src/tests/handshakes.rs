@@ -3,7 +3,7 @@ use rustls::HandshakeKind;
 use rustls::version::{TLS12, TLS13};
 
 use crate::testing::{CT1, Ca, GATEWAY, anonymous, domain, now, peer_over, seconds, shake, valid};
-use crate::{Caller, RejectionCode, TrustBundles};
+use crate::{Caller, RejectionCode, Rules, Trust, TrustBundles};
 
 const VERSIONS: [&rustls::SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
@@ -269,6 +269,9 @@ fn a_live_connection_is_judged_again_by_new_bundles_and_the_time() {
     assert_eq!(code(trust.recheck(&peer, now())), None);
     let end = peer.svid().not_after();
     assert_eq!(code(trust.recheck(&peer, end)), None, "V-30 is for new connections");
+    let hurried = Rules { min_remaining: seconds(7200), ..Rules::default() };
+    let hurried = Trust::new(own.identity(), ca.bundle(), hurried).expect("usable");
+    assert_eq!(code(hurried.recheck(&peer, now())), None, "also when more is asked for since");
     assert_eq!(code(trust.recheck(&peer, end.plus(seconds(1)))), Some(RejectionCode::Expired));
     assert_eq!(code(own.trust(other.bundle()).recheck(&peer, now())), Some(RejectionCode::ChainUntrusted));
     let nobody = TrustBundles::new([]).expect("empty");

@@ -164,3 +164,53 @@ fn every_row_says_why() {
     let killed = told(&format!("kill_switch = true\n{rows}"), &question());
     assert!(killed.iter().all(|(.., outcome)| outcome == "not asked: the table's kill switch is on"));
 }
+
+/// What has an end is good at its last moment, and what has a beginning at its first; a millisecond beyond, it is not.
+#[test]
+fn the_first_and_the_last_moment_of_everything_count() {
+    use DenialCode::*;
+    let moment = model::Timestamp::parse("2026-11-22T12:00:00Z").expect("valid");
+    let instant = std::time::Duration::from_millis(1);
+    let (earlier, later) = (moment.minus(instant), moment.plus(instant));
+    let long = |question: &mut Question| {
+        (question.caller.not_before, question.caller.not_after) = (moment.minus(seconds(60)), moment.plus(seconds(60)));
+    };
+    let ending = |question: &mut Question| question.caller.not_after = moment;
+    let deny = |columns: &str| format!("[[row]]\nid = \"stop\"\neffect = \"deny\"\n{columns}\n");
+    type Edit<'a> = &'a dyn Fn(&mut Question);
+    let cases: &[(&str, String, Edit<'_>, [(model::Timestamp, Option<DenialCode>); 2])] = &[
+        ("valid_until", "valid_until = MOMENT".into(), &long, [(moment, None), (later, Some(RowExpired))]),
+        ("posture_ok_until", "posture_ok_until = MOMENT".into(), &long, [(moment, None), (later, Some(Posture))]),
+        ("not_before", "not_before = MOMENT".into(), &long, [(moment, None), (earlier, Some(RowNotYet))]),
+        (
+            "suspended until",
+            "state = \"suspended\"\nuntil = MOMENT".into(),
+            &long,
+            [(moment, None), (earlier, Some(RowSuspended))],
+        ),
+        ("the SVID", String::new(), &ending, [(moment, None), (later, Some(SvidExpired))]),
+        ("a deny row's valid_until", deny("valid_until = MOMENT"), &long, [(moment, Some(DenyRow)), (later, None)]),
+        ("a deny row's not_before", deny("not_before = MOMENT"), &long, [(moment, Some(DenyRow)), (earlier, None)]),
+    ];
+    for (name, columns, edit, moments) in cases {
+        let table = table(&format!("{CT1_ROW}{}\n", columns.replace("MOMENT", &moment.to_string())));
+        let mut question = Question { content: None, ..question() };
+        long(&mut question);
+        edit(&mut question);
+        for (at, expected) in moments {
+            let verdict = table.answer(&question, *at).verdict;
+            assert_eq!(verdict.err().map(|denial| denial.code), *expected, "{name} at {at}");
+        }
+    }
+}
+
+#[test]
+fn an_svid_may_be_valid_for_exactly_as_long_as_the_row_takes() {
+    let table = table(&format!("{CT1_ROW}max_svid_lifetime = \"1h\"\n"));
+    let mut question = question();
+    question.caller.not_after = question.caller.not_before.plus(seconds(3600));
+    assert!(table.answer(&question, now()).verdict.is_ok());
+    question.caller.not_after = question.caller.not_after.plus(std::time::Duration::from_millis(1));
+    let denial = table.answer(&question, now()).verdict.expect_err("longer");
+    assert_eq!(denial.code, DenialCode::SvidLifetime);
+}

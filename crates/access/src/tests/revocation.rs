@@ -208,6 +208,37 @@ fn a_list_of_an_intermediate_that_is_called_like_the_root_is_its_own() {
 }
 
 #[test]
+fn whether_a_root_signed_a_list_is_told_and_remarked_on() {
+    let root = Ca::root();
+    for (name, list, by_root, remarks) in
+        [("the root's", root.crl(&[]), true, 0), ("an intermediate's", root.intermediate(|_| ()).crl(&[]), false, 1)]
+    {
+        let bundles = with(&root, &[list]);
+        assert_eq!(bundles.crls().map(|crl| crl.signed_by_root).collect::<Vec<_>>(), [by_root], "{name}");
+        assert_eq!(bundles.remarks(now()).len(), remarks, "{name}");
+    }
+}
+
+/// Lists of kinds that rcgen does not make: made of others by changing what says so (RFC 5280 §5.2.4, §5.2.5).
+#[test]
+fn a_list_that_is_not_complete_is_refused_and_the_operator_learns_which_kind_is_needed() {
+    const USERS_ONLY: &[u8] = &[0x81, 1, 0xFF];
+    const CRL_NUMBER: &[u8] = &[0x55, 0x1D, 0x14];
+    let root = Ca::root();
+    let list = root.crl_with(&[], (-60, 3600), |p| limit(p, "http://a.example/1", CrlScope::UserCertsOnly));
+    for (word, from, to) in [
+        ("delta", CRL_NUMBER, [0x55, 0x1D, 0x1B]),
+        ("indirect", USERS_ONLY, [0x84, 1, 0xFF]),
+        ("some reasons", USERS_ONLY, [0x83, 1, 0]),
+    ] {
+        let at = list.windows(3).position(|bytes| bytes == from).expect("there");
+        let changed = [&list[..at], &to, &list[at + 3..]].concat();
+        let error = root.bundle().with_crls([(domain(), changed.as_slice())]).expect_err(word);
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 fn the_unusable_list_of_a_file_is_named_by_its_number() {
     let root = Ca::root();
     let file = [pem(&root.crl(&[])), pem(&root.crl(&[])), pem(b"rubbish")].concat();
@@ -288,6 +319,8 @@ fn a_live_connection_is_trusted_as_of_its_beginning_and_unrevoked_as_of_now() {
     }
     let refused = strict.revocation_current(&peer, later).expect_err("unknown");
     assert_eq!((refused.claimed.as_ref(), refused.not_after), (Some(peer.id()), Some(end)));
+    let (leaf, serial) = (peer.svid().leaf_digest(), peer.svid().serial());
+    assert_eq!((refused.leaf, refused.serial.as_deref()), (Some(leaf), Some(serial)), "the audit log knows which");
     let other = Ca::root();
     let silent = Trust::new(own.identity(), with(&root, &[other.crl(&[])]), rules(Strictness::Strict)).expect("usable");
     assert_eq!(code(silent.revocation_current(&peer, now())), Some(RevocationUnknown), "a list, but not of its issuer");

@@ -232,6 +232,32 @@ fn rows_of_one_identity_may_differ_in_their_ae_titles() {
     assert_eq!(Table::parse(&format!("revision = 1\n{CT1_ROW}{other}")).expect("legal").rows().len(), 2);
 }
 
+/// Which of two rows decides must never be a question, whichever comes first.
+#[test]
+fn two_rows_of_one_identity_share_no_pair_of_ae_titles() {
+    for (name, titles, legal) in [
+        ("apart", ["\"A\"", "\"B\""], true),
+        ("the same", ["\"A\"", "\"A\""], false),
+        ("one in common", ["\"A\", \"B\"", "\"B\", \"C\""], false),
+        ("any and one", ["\"*\"", "\"A\""], false),
+        ("any and any", ["\"*\"", "\"*\""], false),
+        ("any and none", ["\"*\"", ""], true),
+        ("none and none", ["", ""], true),
+    ] {
+        for [one, other] in [titles, [titles[1], titles[0]]] {
+            let called = |id: &str, list: &str| {
+                CT1_ROW.replace("\"ct1\"\n", &format!("\"{id}\"\n")).replace("\"ARCHIVE\"", list)
+            };
+            let calling = |id: &str, list: &str| {
+                CT1_ROW.replace("\"ct1\"\n", &format!("\"{id}\"\n")).replace("\"HOSPA_FWD\"", list)
+            };
+            let is_legal = |rows: [String; 2]| Table::parse(&format!("revision = 1\n{}", rows.concat())).is_ok();
+            assert_eq!(is_legal([called("a", one), called("b", other)]), legal, "{name}, called");
+            assert_eq!(is_legal([calling("a", one), calling("b", other)]), legal, "{name}, calling");
+        }
+    }
+}
+
 #[test]
 fn what_is_perhaps_not_meant_is_warned_about() {
     let rows = r#"

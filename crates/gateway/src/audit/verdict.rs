@@ -160,9 +160,7 @@ impl Verdict {
     /// A refusal or termination by the table.
     #[must_use]
     pub fn denial(event: Subject, decision: Decision, denial: &Denial) -> Self {
-        let mut verdict = Self::new(event, decision, denial.code.as_str()).detail(denial.to_string());
-        verdict.facts.row.clone_from(&denial.row);
-        verdict
+        Self::new(event, decision, denial.code.as_str()).detail(denial.to_string()).row_of(denial)
     }
 
     /// A certificate that broke a rule.
@@ -172,6 +170,7 @@ impl Verdict {
         let mut verdict = verdict.detail(rejection.to_string());
         verdict.facts.rule = Some(rejection.code.rule());
         verdict.facts.spiffe_id.clone_from(&rejection.claimed);
+        verdict.facts.trust_domain = rejection.claimed.as_ref().map(|id| id.trust_domain().to_string());
         verdict.facts.leaf_sha256 = rejection.leaf;
         verdict.facts.serial.clone_from(&rejection.serial);
         verdict.facts.not_after = rejection.not_after;
@@ -237,12 +236,27 @@ impl Verdict {
         self
     }
 
-    /// Adds the row that granted and the revision of its table, unless it is known that others decided.
+    /// Adds the row that granted the association, and the revision of its table: where nothing later has decided, such as a
+    /// deny row or the table of an instance.
     #[must_use]
     pub fn grant(mut self, grant: &Grant) -> Self {
         self.facts.row.get_or_insert_with(|| grant.row().id().to_owned());
-        self.facts.policy_revision.get_or_insert(grant.table_revision());
+        self.facts.policy_revision.get_or_insert_with(|| grant.table_revision());
         self.facts.tenant = Some(grant.tenant().clone());
+        self
+    }
+
+    /// Adds the revision of the table that decided this.
+    #[must_use]
+    pub fn revision(mut self, revision: u64) -> Self {
+        self.facts.policy_revision = Some(revision);
+        self
+    }
+
+    /// Adds the row that a denial names, if it names one.
+    #[must_use]
+    pub fn row_of(mut self, denial: &Denial) -> Self {
+        self.facts.row.clone_from(&denial.row);
         self
     }
 
@@ -251,13 +265,6 @@ impl Verdict {
     pub fn policy(mut self, table: &access::Table) -> Self {
         self.facts.policy_revision = Some(table.revision());
         self.facts.policy_sha256 = Some(table.digest());
-        self
-    }
-
-    /// Adds the revision of the table that decided, where it is not that of the grant.
-    #[must_use]
-    pub fn revision(mut self, revision: u64) -> Self {
-        self.facts.policy_revision = Some(revision);
         self
     }
 

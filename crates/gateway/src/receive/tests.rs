@@ -2,6 +2,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use metrics_exporter_prometheus::PrometheusBuilder;
+use testkit::house::DEADLINE;
 use testkit::peer::{Associated, Credentials, Outcome, Peer, sample_contexts};
 use tokio::sync::oneshot;
 
@@ -86,7 +87,8 @@ async fn a_receiver_whose_watcher_dies_ends_with_an_error_and_serves_nobody_any_
         assert!(!house.drain.is_cancelled(), "{death:?}: it is ready");
 
         kill.send(()).expect("it lives");
-        let ended = running.await.expect("the receiver itself does not panic");
+        let ended = tokio::time::timeout(DEADLINE, running).await.expect("it ends");
+        let ended = ended.expect("the receiver itself does not panic");
         let why = ended.expect_err("a dead watcher is no good end").to_string();
         assert!(why.contains("watcher of table and certificates died"), "{death:?}: {why}");
         let outcome = tokio::task::spawn_blocking(move || peer.outcome()).await.expect("an end");

@@ -226,3 +226,20 @@ fn a_change_of_the_table_is_told_in_a_line_of_bounded_length() {
     let (before, after) = (table("revision = 2\n", 1), table(&format!("revision = 3\n{quota}"), 1));
     assert!(differences(&before, &after).contains("tenants: [a]"), "{}", differences(&before, &after));
 }
+
+#[tokio::test]
+async fn a_table_that_others_can_write_is_warned_about_and_refused_by_the_strict_profile() {
+    let home = Home::new().await;
+    let table = &home.config.access.table;
+    for (mode, open) in [(0o600, false), (0o644, false), (0o444, false), (0o664, true), (0o602, true)] {
+        fs::set_permissions(table, fs::Permissions::from_mode(mode)).expect("ours");
+        let told = open_to_others(&home.config);
+        assert_eq!(told.is_some(), open, "{mode:o}");
+        assert!(told.is_none_or(|told| told.contains("chmod go-w")), "{mode:o}");
+        let strict = Config { profile: Profile::Strict, ..home.config.clone() };
+        let parsed = TableText::read(&strict, table).and_then(|text| text.parse(&strict).map(drop));
+        assert_eq!(parsed.is_err(), open, "{mode:o}: {parsed:?}");
+        let text = TableText::read(&home.config, table).expect("it is there");
+        assert!(text.parse(&home.config).is_ok(), "{mode:o}, by the baseline");
+    }
+}

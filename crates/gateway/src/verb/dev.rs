@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -144,7 +145,10 @@ fn write_if_absent(path: &Path, text: &str) -> anyhow::Result<()> {
     if path.exists() {
         return Ok(());
     }
-    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    // Whatever the umask: who may write the table decides who may do what.
+    let opened = fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(path);
+    let written = opened.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("cannot write {}", path.display()))
 }
 
 const GATEWAY: &str = r#"# Written by `portcullis dev`; edit as you like, it is kept. Paths are relative to this file.

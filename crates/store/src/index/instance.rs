@@ -72,6 +72,8 @@ pub(crate) struct Kept {
     pub(crate) object: String,
     pub(crate) cross_tenant: bool,
     pub(crate) apart: Option<Apart>,
+    /// Of the table by whose leave the row was written; none when nothing was.
+    pub(crate) revision: Option<u64>,
 }
 
 /// Why an instance is kept apart, under `quarantine/`, where no manifest names it.

@@ -42,7 +42,7 @@ pub(super) fn record(db: &Connection, new: &NewInstance) -> Result<Recorded> {
         None => put(db, new, revision)?,
     }
     let cross_tenant = own(db, new)?;
-    let kept = Kept { outcome, object: new.object.clone(), cross_tenant, apart: new.apart };
+    let kept = Kept { outcome, object: new.object.clone(), cross_tenant, apart: new.apart, revision: Some(revision) };
     Ok(Recorded::Written(kept, revision))
 }
 

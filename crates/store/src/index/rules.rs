@@ -85,7 +85,8 @@ fn again(db: &Connection, new: &NewInstance, outcome: Outcome, object: String, a
     Ok(match new.rules.on_duplicate {
         OnDuplicate::Reject => Ruling::Refuse(Failure::AlreadyHeld),
         OnDuplicate::Idempotent => {
-            Ruling::Held(Kept { outcome, object, cross_tenant: owned_by_another(db, new)?, apart })
+            let cross_tenant = owned_by_another(db, new)?;
+            Ruling::Held(Kept { outcome, object, cross_tenant, apart, revision: None })
         }
     })
 }
