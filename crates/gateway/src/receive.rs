@@ -332,14 +332,18 @@ impl Signals {
 
 async fn stop_signal(house: &House, mut signals: Signals) {
     let signal = tokio::select! {
-        signal = signals.next() => signal,
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
         () = house.drain.cancelled() => return,
     };
     tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
     let halt = house.halt.clone();
     tokio::spawn(async move {
-        signals.next().await;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         halt.cancel();
     });
 }
