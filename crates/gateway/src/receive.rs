@@ -332,18 +332,14 @@ impl Signals {
 
 async fn stop_signal(house: &House, mut signals: Signals) {
     let signal = tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+        signal = signals.next() => signal,
         () = house.drain.cancelled() => return,
     };
     tracing::info!(signal, "draining: instances in flight may finish; a second signal ends them");
     house.drain.cancel();
     let halt = house.halt.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         halt.cancel();
     });
 }
