@@ -38,10 +38,11 @@ pub(crate) fn furnished(config: impl FnOnce(String) -> String, table: impl FnOnc
     house.restart()
 }
 
-/// Rewrites a file.
+/// Rewrites a file, whole or not at all: somebody may be reading it.
 pub(crate) fn edit(path: &Path, edit: impl FnOnce(String) -> String) {
     let text = std::fs::read_to_string(path).expect("it is there");
-    std::fs::write(path, edit(text)).expect("ours");
+    let new = path.with_extension("edited");
+    std::fs::write(&new, edit(text)).and_then(|()| std::fs::rename(&new, path)).expect("ours");
 }
 
 /// The table as the house has it.
