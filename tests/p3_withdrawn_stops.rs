@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use dimse::Abort;
-use testkit::peer::{Associated, Outcome, Peer, sample_contexts};
+use testkit::house::House;
+use testkit::peer::{Associated, Credentials, Outcome, Peer, sample_contexts};
 
 use crate::support::archive::{files, incoming, rows};
 use crate::support::instance::Instance;
@@ -70,6 +71,13 @@ fn a_row_removed_in_the_middle_of_an_instance_stops_it() {
     within(Duration::from_secs(30), "the upload is removed", || incoming(house.dir()).is_empty().then_some(()));
 }
 
+/// An association of hospital-a by an SVID that ends soon.
+fn associated_with(house: &House, credentials: &Credentials) -> Peer {
+    let mut peer = Peer::connect(house.addr(), credentials).expect("it has time enough left");
+    assert!(matches!(peer.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)));
+    peer
+}
+
 #[test]
 fn nothing_is_committed_after_the_svid_has_expired() {
     // V-30 wants 30 s left at the handshake.
@@ -79,11 +87,7 @@ fn nothing_is_committed_after_the_svid_has_expired() {
     let mut bystander = Bystander::of(&house);
     let issued = issue(&house, "spiffe://hospital-a.invalid/forwarder", LIFE);
     let credentials = credentials(&house, &issued);
-    let associate = || {
-        let mut peer = Peer::connect(house.addr(), &credentials).expect("it has time enough left");
-        assert!(matches!(peer.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)));
-        peer
-    };
+    let associate = || associated_with(&house, &credentials);
     let (mut slow, mut busy) = (associate(), associate());
     // One is in the middle of an instance when the certificate ends, one stores all the time.
     let half = Instance::numbered(1).with_pixels(100_000, 1);
@@ -122,11 +126,7 @@ fn a_sender_is_sent_away_before_its_svid_expires_and_what_is_in_flight_is_kept()
     let house = house();
     let issued = issue(&house, "spiffe://hospital-a.invalid/forwarder", LIFE);
     let credentials = credentials(&house, &issued);
-    let associate = || {
-        let mut peer = Peer::connect(house.addr(), &credentials).expect("it has time enough left");
-        assert!(matches!(peer.associate(CALLED, A, sample_contexts()), Associated::Accepted(_)));
-        peer
-    };
+    let associate = || associated_with(&house, &credentials);
     let (mut slow, mut idle) = (associate(), associate());
     let instance = Instance::numbered(1).with_pixels(100_000, 1);
     let data_set = instance.data_set();

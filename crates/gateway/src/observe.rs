@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use access::{AuthorisedInstance, Denial, DenialCode, Grant, Operation, Question, Table};
+use access::{AuthorisedInstance, Caller, Denial, DenialCode, Grant, Operation, Origin, Question, Table};
 use model::{Proposal, sop_class};
 
 use crate::audit::{Decision, Subject, Verdict};
@@ -17,7 +17,7 @@ pub(crate) async fn association(house: &House, line: &Line, grant: &Grant) {
     denials(line, Subject::Association, grant, grant.observed()).await;
     let echo = context.abstract_syntax.as_str() == sop_class::VERIFICATION;
     let operation = if echo { Operation::Echo } else { Operation::Store };
-    shadow(house, line, grant, Subject::Association, question(grant, operation)).await;
+    shadow(house, line, grant, Subject::Association, || question_of(grant, operation)).await;
 }
 
 /// After an instance was stored.
@@ -27,12 +27,12 @@ pub(crate) async fn instance(house: &House, line: &Line, instance: &AuthorisedIn
     // What the association was told of already is not said again for each of its instances.
     let news: Vec<Denial> = observed.filter(|denial| !grant.observed().contains(denial)).collect();
     denials(line, Subject::Instance, grant, &news).await;
-    let question = Question {
+    let question = || Question {
         class: Some(instance.name().class.clone()),
         syntax: Some(instance.transfer_syntax().clone()),
         content: Some(instance.content().clone()),
         size: Some(size),
-        ..question(grant, Operation::Store)
+        ..question_of(grant, Operation::Store)
     };
     shadow(house, line, grant, Subject::Instance, question).await;
 }
@@ -48,9 +48,10 @@ async fn denials(line: &Line, about: Subject, grant: &Grant, observed: &[Denial]
 }
 
 /// The table in force said yes: a shadow table that says no, or yes to another tenant, is worth a line.
-async fn shadow(house: &House, line: &Line, grant: &Grant, about: Subject, question: Question) {
+/// The question is put together only if there is somebody to ask.
+async fn shadow(house: &House, line: &Line, grant: &Grant, about: Subject, question: impl FnOnce() -> Question) {
     let Some(shadow) = house.live.registry.in_force().shadow.clone() else { return };
-    let (reason, detail) = match shadow.answer(&question, now()).verdict {
+    let (reason, detail) = match shadow.answer(&question(), now()).verdict {
         Ok(row) if row.tenant() == grant.tenant() => return,
         Ok(row) => ("shadow_tenant", format!("row {:?} would write to another tenant", row.id())),
         Err(denial) => ("shadow_deny", denial.to_string()),
@@ -63,17 +64,7 @@ async fn shadow(house: &House, line: &Line, grant: &Grant, about: Subject, quest
 /// The association was denied: a shadow table that would have let it in is worth a line too.
 pub(crate) async fn refused_association(house: &House, line: &Line, proposal: &Proposal, denial: &Denial) {
     let Some(shadow) = shadow_of(house, denial) else { return };
-    let question = Question {
-        caller: line.peer().caller().clone(),
-        origin: line.origin().clone(),
-        called: proposal.called.clone(),
-        calling: proposal.calling.clone(),
-        operation: Operation::Store,
-        class: None,
-        syntax: None,
-        content: None,
-        size: None,
-    };
+    let question = question(line.peer().caller(), line.origin(), proposal, Operation::Store);
     let Ok(row) = shadow.answer(&question, now()).verdict else { return };
     shadow_allows(line, format!("row {:?} of the shadow table would allow it", row.id())).await;
 }
@@ -97,12 +88,17 @@ async fn shadow_allows(line: &Line, detail: String) {
     line.record(Verdict::new(Subject::Association, Decision::Observe, "shadow_allow").detail(detail)).await;
 }
 
-fn question(grant: &Grant, operation: Operation) -> Question {
+fn question_of(grant: &Grant, operation: Operation) -> Question {
+    question(grant.peer().caller(), grant.origin(), grant.proposal(), operation)
+}
+
+/// What is known when the association is asked for.
+fn question(caller: &Caller, origin: &Origin, proposal: &Proposal, operation: Operation) -> Question {
     Question {
-        caller: grant.peer().caller().clone(),
-        origin: grant.origin().clone(),
-        called: grant.proposal().called.clone(),
-        calling: grant.proposal().calling.clone(),
+        caller: caller.clone(),
+        origin: origin.clone(),
+        called: proposal.called.clone(),
+        calling: proposal.calling.clone(),
         operation,
         class: None,
         syntax: None,
